@@ -1,0 +1,104 @@
+package router
+
+import (
+	"time"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/hardware"
+)
+
+// Request is what placement may know of a client's request: facts, no text.
+type Request struct {
+	ID           string
+	Key          string    // canonical model name
+	PromptTokens int       // estimate from the body's size
+	OutputTokens int       // upper bound asked for (num_predict, max_tokens); 0 when the caller set none
+	Context      int       // num_ctx asked for; 0: the model's or the node's default
+	Prefixes     []uint64  // hashes of the conversation at its message boundaries, shortest first
+	Embedding    bool      // no decode phase
+	Batch        bool      // may wait behind interactive requests
+	Client       string    // whom fairness counts it for
+	Arrived      time.Time // when the ingress had read it
+}
+
+// Work is one request that this router sent to a node and that the node's last
+// Load report cannot have counted yet.
+type Work struct {
+	Key          string
+	PromptTokens int
+	OutputTokens int // expected
+	Sent         time.Time
+}
+
+// Snapshot is everything that Select looks at, gathered once per request.
+type Snapshot struct {
+	*mesh.View
+	Now time.Time
+	// Outstanding corrects stale reports by what this router itself has sent.
+	Outstanding map[mesh.NodeID][]Work
+	// Trouble is the expected cost of a node's recent failures: added to its
+	// estimate, so that a node that fails fast does not look idle.
+	Trouble map[mesh.NodeID]time.Duration
+	// Cached says how many prompt tokens of the request a node is believed to
+	// have in its KV cache.
+	Cached map[mesh.NodeID]int
+	// Seed makes the choice among near ties; the caller draws it per request.
+	Seed uint64
+}
+
+// Estimate is what a request is expected to cost on one node.
+type Estimate struct {
+	Wait    time.Duration // until a slot is free
+	Load    time.Duration // cold load, with what must be evicted
+	Prefill time.Duration
+	Decode  time.Duration
+	Network time.Duration
+	Harm    time.Duration // delay caused to requests already there
+	Trouble time.Duration // expected cost of recent failures
+	Class   hardware.Class
+}
+
+// Total is the cost that Select minimises: the request's own completion time
+// and the delay that it causes to others.
+func (e Estimate) Total() time.Duration {
+	return e.Completion() + e.Harm + e.Trouble
+}
+
+// Completion is the expected time until the request itself is answered.
+func (e Estimate) Completion() time.Duration {
+	return e.Wait + e.Load + e.Prefill + e.Decode + e.Network
+}
+
+// Candidate is a member that may serve the request, with its estimate.
+type Candidate struct {
+	*mesh.Member
+	Model    *mesh.Model
+	Estimate Estimate
+}
+
+// Refusal says why a member is no candidate.
+type Refusal struct {
+	Member *mesh.Member
+	Reason Reason
+	Need   uint64 // bytes, with ReasonTooBig
+	Have   uint64 // bytes, with ReasonTooBig
+}
+
+// Reason is why a member is no candidate; a bounded set, fit for metrics.
+type Reason string
+
+// The reasons of a Refusal.
+const (
+	ReasonGone     Reason = "not alive"
+	ReasonDraining Reason = "draining"
+	ReasonNoOllama Reason = "no ollama"
+	ReasonNoModel  Reason = "lacks model"
+	ReasonRemote   Reason = "cloud model"
+	ReasonTooBig   Reason = "would not fit"
+	ReasonEjected  Reason = "ejected"
+)
+
+// Policy orders the members that may serve a request, best first. Select is
+// the default; bench compares others. A Policy is pure: equal arguments give
+// equal results.
+type Policy func(Request, Snapshot) []Candidate
