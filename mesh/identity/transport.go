@@ -1,0 +1,183 @@
+package identity
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// The defaults of peer links. A peer whose machine lost power sends no reset;
+// it is recognised when a ping stays unanswered: SendPing + PingTimeout =
+// 3.5 s after its last frame, far above what a busy node needs to answer one.
+const (
+	// DefaultDialTimeout bounds TCP connect and TLS handshake together. A peer
+	// on a LAN answers within milliseconds; three seconds leave room for one
+	// lost SYN (first retransmission after 1 s) and its second.
+	DefaultDialTimeout = 3 * time.Second
+	// DefaultSendPing is the silence on a connection after which a ping is sent.
+	DefaultSendPing = 2 * time.Second
+	// DefaultPingTimeout is the wait for its answer before the connection, with
+	// all its streams, counts as dead.
+	DefaultPingTimeout = 1500 * time.Millisecond
+	// MaxStreams is how many requests one peer connection carries at once.
+	// net/http's own default of 250 would make a second connection (and
+	// handshake) appear in the middle of a burst.
+	MaxStreams = 4096
+)
+
+// Flow-control windows. One stream's window must cover bandwidth times delay
+// of a fast LAN for uploads with images (1 MiB: 8 Gbit/s at 1 ms), and bounds
+// what a slow client makes its ingress hold per stream. A connection's window
+// is shared by all its streams: requests that wait at their owner with the
+// body unread must not stop the others (500 conversations of 100 kB take
+// 50 MB), so it is far above the 1 MiB that servers have by default. The
+// client side's default is 1 GiB already.
+const (
+	streamWindow     = 1 << 20
+	serverConnWindow = 64 << 20
+)
+
+// TransportOptions tunes [Identity.Transport]; zero fields take the defaults.
+type TransportOptions struct {
+	DialTimeout time.Duration // TCP and TLS together; see [DefaultDialTimeout]
+	SendPing    time.Duration // see [DefaultSendPing]; lower finds dead peers sooner and costs packets
+	PingTimeout time.Duration // see [DefaultPingTimeout]; lower risks cutting a peer that is starved of CPU
+	IdleTimeout time.Duration // an unused connection is closed after it; 0: 90 s
+
+	// Dial replaces the TCP dialer, for tests and proxies.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+func (o TransportOptions) withDefaults() TransportOptions {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	def(&o.DialTimeout, DefaultDialTimeout)
+	def(&o.SendPing, DefaultSendPing)
+	def(&o.PingTimeout, DefaultPingTimeout)
+	def(&o.IdleTimeout, 90*time.Second)
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
+	}
+	return o
+}
+
+// Transport makes requests to peers by id: the host of a URL is a [NodeID], as
+// in https://abc.../path. Resolve gives the address of its peer listener right
+// now; it is asked at every dial, so a node that moved is found again. The
+// connection is used only when the other side proves to be that node.
+//
+// All requests to one node share an HTTP/2 connection with ping health checks.
+// There is no limit on how long an answer may take; that is the caller's
+// context. Bodies are never compressed or decompressed.
+func (i *Identity) Transport(resolve func(NodeID) (netip.AddrPort, error), opts TransportOptions) *http.Transport {
+	d := &dialer{id: i, resolve: resolve, opts: opts.withDefaults(), configs: make(map[NodeID]*tls.Config)}
+	return &http.Transport{
+		DialTLSContext:         d.dial,
+		DialContext:            refusePlain,
+		ForceAttemptHTTP2:      true,
+		HTTP2:                  http2Config(d.opts),
+		DisableCompression:     true,
+		MaxIdleConnsPerHost:    4,
+		IdleConnTimeout:        d.opts.IdleTimeout,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: 256 << 10,
+		ReadBufferSize:         32 << 10,
+		WriteBufferSize:        32 << 10,
+	}
+}
+
+// ConfigureServer prepares the HTTP side of a peer listener: thousands of
+// streams on one connection, the same ping health checks as the client side
+// (so that the owner of a request stops when its ingress lost power), and
+// bounds on what a stranger can hold. It leaves handler, address and TLS alone.
+func ConfigureServer(s *http.Server) {
+	s.HTTP2 = http2Config(TransportOptions{}.withDefaults())
+	s.HTTP2.MaxReceiveBufferPerConnection = serverConnWindow
+	if s.ReadHeaderTimeout == 0 {
+		s.ReadHeaderTimeout = 5 * time.Second
+	}
+	if s.IdleTimeout == 0 {
+		s.IdleTimeout = 2 * time.Minute
+	}
+	if s.MaxHeaderBytes == 0 {
+		s.MaxHeaderBytes = 256 << 10
+	}
+}
+
+func http2Config(o TransportOptions) *http.HTTP2Config {
+	return &http.HTTP2Config{
+		MaxConcurrentStreams:      MaxStreams,
+		MaxReceiveBufferPerStream: streamWindow,
+		SendPingTimeout:           o.SendPing,
+		PingTimeout:               o.PingTimeout,
+		// Bytes wait here only while TCP cannot send: streams that their reader
+		// neglects are held back by their own window before.
+		WriteByteTimeout: 10 * time.Second,
+	}
+}
+
+var errPlain = errors.New("identity: peers are reached by https only")
+
+func refusePlain(context.Context, string, string) (net.Conn, error) { return nil, errPlain }
+
+type dialer struct {
+	id      *Identity
+	resolve func(NodeID) (netip.AddrPort, error)
+	opts    TransportOptions
+
+	mu      sync.Mutex
+	configs map[NodeID]*tls.Config // per peer, for its session cache
+}
+
+// maxConfigs bounds the remembered TLS sessions; beyond it they start anew.
+const maxConfigs = 4096
+
+func (d *dialer) config(id NodeID) *tls.Config {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	cfg := d.configs[id]
+	if cfg == nil {
+		if len(d.configs) >= maxConfigs {
+			clear(d.configs)
+		}
+		cfg = d.id.ClientTLS(id)
+		d.configs[id] = cfg
+	}
+	return cfg
+}
+
+func (d *dialer) dial(ctx context.Context, network, hostport string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return nil, fmt.Errorf("identity: dial: %w", err)
+	}
+	id := NodeID(host)
+	if !id.Valid() {
+		return nil, fmt.Errorf("identity: dial: %.60q is no node id", host)
+	}
+	addr, err := d.resolve(id)
+	if err != nil {
+		return nil, fmt.Errorf("identity: dial %s: %w", id, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.opts.DialTimeout)
+	defer cancel()
+	raw, err := d.opts.Dial(ctx, network, addr.String())
+	if err != nil {
+		return nil, fmt.Errorf("identity: dial %s: %w", id, err)
+	}
+	conn := tls.Client(raw, d.config(id))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, fmt.Errorf("identity: dial %s at %s: %w", id, addr, err)
+	}
+	return conn, nil
+}
