@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/need"
 )
 
 // Names inside the switch's namespace, where they need not be unique.
@@ -56,12 +58,10 @@ type Lab struct {
 // Up builds a LAN of n hosts and takes it down when the test ends.
 func Up(t testing.TB, n int, opts ...Option) *Lab {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("lab: network namespaces, not with -short")
-	}
+	need.NotShort(t, "lab: network namespaces")
 	found, err := findTools()
 	if err != nil {
-		Missing(t, err.Error())
+		need.Missing(t, err.Error())
 	}
 	sweep(found)
 
@@ -74,21 +74,11 @@ func Up(t testing.TB, n int, opts ...Option) *Lab {
 	t.Cleanup(l.down)
 	if err := l.up(); err != nil {
 		if len(l.nodes) == 0 { // not even one namespace: this system does not let us
-			Missing(t, err.Error())
+			need.Missing(t, err.Error())
 		}
 		t.Fatal(err)
 	}
 	return l
-}
-
-// Missing ends a test that needs what this machine lacks: it skips it with
-// that one line, or fails it with CI=true, where everything must be there.
-func Missing(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s (with CI=true this fails instead of being skipped)", what)
-	}
-	t.Skip(what)
 }
 
 // Node returns host i, from 1 to the number asked for, or the guest for 0.

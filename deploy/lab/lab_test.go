@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/need"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -276,7 +278,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 func TestTheNextLabRemovesWhatACrashLeft(t *testing.T) {
 	found, err := findTools()
 	if err != nil {
-		Missing(t, err.Error())
+		need.Missing(t, err.Error())
 	}
 	gone := exec.Command("true")
 	if err := gone.Run(); err != nil {
@@ -284,7 +286,7 @@ func TestTheNextLabRemovesWhatACrashLeft(t *testing.T) {
 	}
 	stale := fmt.Sprintf("%s%d-1-n1", namePrefix, gone.Process.Pid)
 	if err := found.ip("netns", "add", stale); err != nil {
-		Missing(t, err.Error())
+		need.Missing(t, err.Error())
 	}
 	Up(t, 1)
 	if _, err := os.Stat("/run/netns/" + stale); !errors.Is(err, os.ErrNotExist) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 )
@@ -45,15 +46,22 @@ func (o *Output) look() (string, <-chan struct{}) {
 // Await returns once the output holds text, or with an error when ctx ends
 // first. A program that exits does not end the wait: bound it by ctx.
 func (o *Output) Await(ctx context.Context, text string) error {
+	_, err := o.AwaitMatch(ctx, regexp.MustCompile(regexp.QuoteMeta(text)))
+	return err
+}
+
+// AwaitMatch is Await for an expression; it returns the first match and its
+// submatches.
+func (o *Output) AwaitMatch(ctx context.Context, re *regexp.Regexp) ([]string, error) {
 	for {
 		all, more := o.look()
-		if strings.Contains(all, text) {
-			return nil
+		if match := re.FindStringSubmatch(all); match != nil {
+			return match, nil
 		}
 		select {
 		case <-more:
 		case <-ctx.Done():
-			return fmt.Errorf("proc: waiting for %q in the output: %w", text, context.Cause(ctx))
+			return nil, fmt.Errorf("proc: waiting for %q in the output: %w", re, context.Cause(ctx))
 		}
 	}
 }
