@@ -4,6 +4,7 @@ package lab
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -44,9 +45,7 @@ func (f faults) clone() faults {
 // copied is a copy that is never nil.
 func copied[K comparable, V any](m map[K]V) map[K]V {
 	c := make(map[K]V, len(m))
-	for k, v := range m {
-		c[k] = v
-	}
+	maps.Copy(c, m)
 	return c
 }
 

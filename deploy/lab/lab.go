@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/need"
 )
@@ -157,6 +159,9 @@ func (l *Lab) down() {
 	}
 }
 
+// toolLimit bounds one call of ip or nft, which take milliseconds.
+const toolLimit = 30 * time.Second
+
 // tools are the programs that the lab drives.
 type tools struct{ ipPath, nftPath string }
 
@@ -192,11 +197,13 @@ func (t tools) nft(namespace, rules string) error {
 // remove ends what runs in a namespace and deletes it. Errors are of no use:
 // what is left is swept by the next lab.
 func (t tools) remove(namespace string) {
-	pids, err := exec.Command(t.ipPath, "netns", "pids", namespace).Output()
+	ctx, cancel := context.WithTimeout(context.Background(), toolLimit)
+	defer cancel()
+	pids, err := exec.CommandContext(ctx, t.ipPath, "netns", "pids", namespace).Output()
 	if err != nil {
 		return
 	}
-	for _, f := range strings.Fields(string(pids)) {
+	for f := range strings.FieldsSeq(string(pids)) {
 		if pid, err := strconv.Atoi(f); err == nil && pid != os.Getpid() {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
@@ -205,7 +212,9 @@ func (t tools) remove(namespace string) {
 }
 
 func run(stdin, name string, args ...string) error {
-	cmd := exec.Command(name, args...)
+	ctx, cancel := context.WithTimeout(context.Background(), toolLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("lab: ip %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))

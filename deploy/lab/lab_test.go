@@ -401,8 +401,11 @@ func serve(t *testing.T, n *Node, text string) {
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, text)
 	})}
-	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(ln) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = s.Serve(ln)
+	}()
 	t.Cleanup(func() {
 		_ = s.Close()
 		<-ended

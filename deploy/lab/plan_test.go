@@ -64,22 +64,27 @@ func TestRules(t *testing.T) {
 	}{
 		{"none", faults{}, nil},
 		{"one way", faults{cut: map[[2]int]bool{{1, 2}: true}}, []string{
-			`iifname { "p1", "t1" } oifname { "p2", "t2" } drop`}},
+			`iifname { "p1", "t1" } oifname { "p2", "t2" } drop`,
+		}},
 		{"hole", faults{hole: map[int]bool{2: true}}, []string{
-			`iifname { "p2", "t2" }  drop`, `oifname { "p2", "t2" }  drop`}},
+			`iifname { "p2", "t2" }  drop`, `oifname { "p2", "t2" }  drop`,
+		}},
 		{"loss", faults{loss: map[int]float64{1: 0.25, 2: 0}}, []string{
 			`iifname { "p1", "t1" } numgen random mod 10000 < 25 drop`,
-			`oifname { "p1", "t1" } numgen random mod 10000 < 25 drop`}},
+			`oifname { "p1", "t1" } numgen random mod 10000 < 25 drop`,
+		}},
 		{"split puts the others and the guest together", faults{sides: map[int]int{1: 1}}, []string{
 			`iifname { "p0", "t0" } oifname { "p1", "t1" } drop`,
 			`iifname { "p1", "t1" } oifname { "p0", "t0" } drop`,
 			`iifname { "p1", "t1" } oifname { "p2", "t2" } drop`,
-			`iifname { "p2", "t2" } oifname { "p1", "t1" } drop`}},
+			`iifname { "p2", "t2" } oifname { "p1", "t1" } drop`,
+		}},
 		{"without a node its pairs go too", faults{
 			cut:  map[[2]int]bool{{1, 2}: true, {2, 0}: true},
 			hole: map[int]bool{1: true},
 		}.without(1), []string{
-			`iifname { "p2", "t2" } oifname { "p0", "t0" } drop`}},
+			`iifname { "p2", "t2" } oifname { "p0", "t0" } drop`,
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got []string

@@ -5,6 +5,7 @@ package realollama
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -70,9 +71,7 @@ func TestEveryModelDoesWhatItIsFor(t *testing.T) {
 				"messages": []any{map[string]any{"role": "user", "content": "hello"}},
 				"options":  map[string]any{"temperature": 0, "num_predict": 16},
 			}
-			for k, v := range c.request {
-				request[k] = v
-			}
+			maps.Copy(request, c.request)
 			var a answer
 			post(t, o, "/api/chat", request, &a)
 			if a.Error != "" || !c.good(a) {

@@ -58,35 +58,59 @@ var plain = []string{"stop <|end|>", "num_thread 1"}
 // models in the order they are listed.
 var models = []Model{
 	{Name: "tiny", Purpose: "deterministic words; the default", Template: turn, Parameters: plain, shape: small},
-	{Name: "tiny2", Purpose: "other weights and size than tiny", Template: turn, Parameters: plain,
-		shape: small.with(func(s *shape) { s.seed, s.words = 2, 1500 })},
-	{Name: "mid", Purpose: "streams for some seconds", Template: turn, Parameters: plain,
-		shape: small.with(func(s *shape) { s.layers, s.dim, s.ff = 4, 320, 1024 })},
-	{Name: "big", Purpose: "slow streams: kills and aborts in the middle (117 MB)", Template: turn, Parameters: plain,
-		shape: small.with(func(s *shape) { s.layers, s.dim, s.ff = 8, 768, 2048 })},
-	{Name: "short", Purpose: "says \" one two three.\" and ends: done_reason stop", Template: turn, Parameters: plain,
-		shape: small.with(scripted(" one", " two", " three", ".", endOfText))},
-	{Name: "utf8", Purpose: "an emoji as four byte tokens, an accent as two", Template: turn, Parameters: plain,
-		shape: small.with(scripted(" look", "\xf0", "\x9f", "\x98", "\x80", " caf", "\xc3", "\xa9"))},
-	{Name: "think", Purpose: "a <think> block, then an answer", Template: thinkTurn, Parameters: plain,
-		shape: small.with(scripted("<think>", " let", " me", " ponder", "</think>", " answer"))},
-	{Name: "tool", Purpose: "one JSON tool call, then ends", Template: toolTurn, Parameters: plain,
-		shape: small.with(scripted(`{"name":"get_weather",`, `"parameters":{"city":`, `"Paris"}}`, endOfText))},
-	{Name: "ambig", Purpose: "its tokens are not the canonical spelling of its text", Template: turn, Parameters: plain,
-		shape: small.with(func(s *shape) { s.ambiguous = true })},
+	{
+		Name: "tiny2", Purpose: "other weights and size than tiny", Template: turn, Parameters: plain,
+		shape: small.with(func(s *shape) { s.seed, s.words = 2, 1500 }),
+	},
+	{
+		Name: "mid", Purpose: "streams for some seconds", Template: turn, Parameters: plain,
+		shape: small.with(func(s *shape) { s.layers, s.dim, s.ff = 4, 320, 1024 }),
+	},
+	{
+		Name: "big", Purpose: "slow streams: kills and aborts in the middle (117 MB)", Template: turn, Parameters: plain,
+		shape: small.with(func(s *shape) { s.layers, s.dim, s.ff = 8, 768, 2048 }),
+	},
+	{
+		Name: "short", Purpose: "says \" one two three.\" and ends: done_reason stop", Template: turn, Parameters: plain,
+		shape: small.with(scripted(" one", " two", " three", ".", endOfText)),
+	},
+	{
+		Name: "utf8", Purpose: "an emoji as four byte tokens, an accent as two", Template: turn, Parameters: plain,
+		shape: small.with(scripted(" look", "\xf0", "\x9f", "\x98", "\x80", " caf", "\xc3", "\xa9")),
+	},
+	{
+		Name: "think", Purpose: "a <think> block, then an answer", Template: thinkTurn, Parameters: plain,
+		shape: small.with(scripted("<think>", " let", " me", " ponder", "</think>", " answer")),
+	},
+	{
+		Name: "tool", Purpose: "one JSON tool call, then ends", Template: toolTurn, Parameters: plain,
+		shape: small.with(scripted(`{"name":"get_weather",`, `"parameters":{"city":`, `"Paris"}}`, endOfText)),
+	},
+	{
+		Name: "ambig", Purpose: "its tokens are not the canonical spelling of its text", Template: turn, Parameters: plain,
+		shape: small.with(func(s *shape) { s.ambiguous = true }),
+	},
 	{Name: "prefill", Purpose: "tiny's weights; leaves a trailing assistant message open", Template: openTurn, Parameters: plain, shape: small},
 	{Name: "legacy", Purpose: "tiny's weights; .Prompt and .Response template", Template: legacyTurn, Parameters: plain, shape: small},
-	{Name: "embed", Purpose: "declares pooling, so every Ollama accepts it for embeddings", Parameters: []string{"num_thread 1"},
+	{
+		Name: "embed", Purpose: "declares pooling, so every Ollama accepts it for embeddings", Parameters: []string{"num_thread 1"},
 		shape: small.with(func(s *shape) {
 			s.seed = 3
 			s.extra = []entry{{"llama.pooling_type", uint32(1)}}
-		})},
-	{Name: "brief", Purpose: "tiny's weights with num_predict 24, for `ollama run`, which cannot set it", Template: turn,
-		Parameters: append(append([]string(nil), plain...), "num_predict 24"), shape: small},
-	{Name: "loop", Purpose: "one word for ever, until Ollama's own guard cuts it", Template: turn, Parameters: plain,
-		shape: small.with(scripted(" la", " la", " la"))},
-	{Name: "native", Purpose: "chat template inside the GGUF, none in the Modelfile", Parameters: plain,
-		shape: small.with(func(s *shape) { s.extra = []entry{{"tokenizer.chat_template", nativeTemplate}} })},
+		}),
+	},
+	{
+		Name: "brief", Purpose: "tiny's weights with num_predict 24, for `ollama run`, which cannot set it", Template: turn,
+		Parameters: append(append([]string(nil), plain...), "num_predict 24"), shape: small,
+	},
+	{
+		Name: "loop", Purpose: "one word for ever, until Ollama's own guard cuts it", Template: turn, Parameters: plain,
+		shape: small.with(scripted(" la", " la", " la")),
+	},
+	{
+		Name: "native", Purpose: "chat template inside the GGUF, none in the Modelfile", Parameters: plain,
+		shape: small.with(func(s *shape) { s.extra = []entry{{"tokenizer.chat_template", nativeTemplate}} }),
+	},
 }
 
 func scripted(chunks ...string) func(*shape) {

@@ -1,0 +1,109 @@
+# kage-mesh: `make` lists the targets, `make ready` before a commit, `make test`
+# is everything that CI runs.
+
+GO       ?= go
+FUZZTIME ?= 1m
+SOAKTIME ?= 10m
+NODES    ?= 3
+LINT     := deploy/ci/golangci-lint.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help build test unit race lint fmt fmt-check tidy tidy-check vet cross e2e lab ollama deps \
+	fuzz cover bench bench-once sim dev demo conformance faults soak ready clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## To use it
+
+build: ## the kage-mesh binary, into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/kage-mesh
+
+demo: ## four nodes with fake Ollamas in one process: what a mesh does, in a minute
+	$(GO) run ./cmd/kage-mesh demo
+
+dev: ## NODES (3) nodes with fake Ollamas that stay up, to play with
+	$(GO) run ./cmd/kage-mesh demo --keep --nodes $(NODES)
+
+## To change it
+
+test: ## everything: vet, lint, race, e2e (what needs root or Ollama skips itself elsewhere)
+ifeq ($(CI),true)
+test: deps ollama
+endif
+test: vet lint race e2e
+
+ready: fmt-check vet lint race tidy-check ## the one command before a commit
+
+unit: ## unit tests and meshes on loopback
+	$(GO) test -short ./...
+
+race: ## the same with the race detector
+	$(GO) test -race -short -timeout 15m ./...
+
+e2e: ## the network lab and real Ollamas
+	deploy/ci/e2e.sh
+
+lab: ## the tests of the network lab itself (Linux, root)
+	$(GO) test -race -count=1 ./deploy/lab/...
+
+vet: ## go vet, here and as macOS and Windows build it
+	$(GO) vet ./...
+	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
+
+lint: ## golangci-lint, pinned, built once into the user's cache
+	$(LINT) run ./...
+
+fmt: ## format the sources
+	$(LINT) fmt ./...
+
+fmt-check: ## fail where fmt would change something
+	$(LINT) fmt --diff ./...
+
+tidy: ## go.mod and go.sum as the sources need them
+	$(GO) mod tidy
+
+tidy-check: ## fail where tidy would change something
+	$(GO) mod tidy -diff
+
+fuzz: ## every fuzz target for FUZZTIME (1m)
+	deploy/ci/fuzz.sh $(FUZZTIME)
+
+cover: ## coverage by package and in cover.html
+	$(GO) test -short -covermode=atomic -coverprofile=cover.out ./...
+	$(GO) tool cover -func=cover.out | tail -n 1
+	$(GO) tool cover -html=cover.out -o cover.html
+
+## To measure it
+
+bench: ## every benchmark, with allocations
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-once: ## every benchmark once, so that none rots
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
+
+sim: ## the routing simulator's tables
+	$(GO) run ./bench/sim/cmd/sim
+
+## To try to break it
+
+conformance: ## official clients, against Ollama and against a mesh
+	$(GO) test -race -count=1 -v -timeout 30m ./deploy/conformance/...
+
+faults: ## every fault of the menu, with what it must lead to
+	$(GO) test -race -count=1 -v -timeout 30m ./deploy/faults/...
+
+soak: ## random faults for SOAKTIME (10m), invariants printed
+	KAGE_SOAK=$(SOAKTIME) $(GO) test -race -count=1 -v -timeout 0 -run Soak ./deploy/faults/...
+
+## Once for a machine
+
+deps: ## what the tests need beside Go (Debian, root)
+	deploy/ci/deps.sh
+
+ollama: ## a real Ollama in the user's cache, for the tests
+	deploy/ci/ollama.sh
+
+clean: ## what make wrote into the tree
+	rm -rf bin cover.out cover.html
