@@ -21,6 +21,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/lab/relay"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/need"
 )
 
@@ -430,4 +431,18 @@ func get(t *testing.T, from *Node, url string) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+var _ relay.Network = (*Node)(nil)
+
+func TestARelayStandsOnAHost(t *testing.T) {
+	l := Up(t, 3)
+	serve(t, l.Node(1), "through")
+	r := relay.Start(t, relay.Config{In: l.Node(2), Listen: "10.77.0.2:8080", Target: "10.77.0.1:8080"})
+	if got := get(t, l.Node(3), "http://"+r.Addr().String()+"/"); got != "through" {
+		t.Errorf("got %q", got)
+	}
+	if n := r.Stats().Streams; n != 1 {
+		t.Errorf("%d streams", n)
+	}
 }
