@@ -106,3 +106,15 @@ func read(t *testing.T, file string) []byte {
 	}
 	return b
 }
+
+func TestTestsSleepByAFakeClock(t *testing.T) {
+	for _, file := range files(t) {
+		if !strings.HasSuffix(file, "_test.go") || file == "deploy/ci/tree_test.go" {
+			continue
+		}
+		text := read(t, file)
+		if bytes.Contains(text, []byte("time.Sleep(")) && !bytes.Contains(text, []byte(`"testing/synctest"`)) {
+			t.Errorf("%s sleeps by the real clock: wait for the event, or use testing/synctest", file)
+		}
+	}
+}
