@@ -1,6 +1,9 @@
 package wire
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // Chunk is what one frame says. It points into the frame and is valid as long.
 type Chunk struct {
@@ -69,7 +72,7 @@ func data(raw []byte, f Framing) []byte {
 		}
 		value = bytes.TrimPrefix(value, []byte(" "))
 		if payload == nil {
-			payload = value[:len(value):len(value)]
+			payload = slices.Clip(value)
 			continue
 		}
 		payload = append(append(payload, '\n'), value...)

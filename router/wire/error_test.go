@@ -126,8 +126,14 @@ func TestErrors(t *testing.T) {
 		err    *Error
 		status int
 	}{
-		{ErrCloud("m:cloud"), 403}, {ErrNoNode("m", "all are busy", time.Second), 503}, {ErrTooMany(time.Second), 429},
-		{ErrUnauthorized("x"), 401}, {ErrForbidden("x"), 403}, {ErrLoop(), 508}, {ErrEncoding("br"), 415}, {ErrInterrupted("x"), 502},
+		{ErrCloud("m:cloud"), 403},
+		{ErrNoNode("m", "all are busy", time.Second), 503},
+		{ErrTooMany(time.Second), 429},
+		{ErrUnauthorized("x"), 401},
+		{ErrForbidden("x"), 403},
+		{ErrLoop(), 508},
+		{ErrEncoding("br"), 415},
+		{ErrInterrupted("x"), 502},
 	} {
 		if tt.err.Status != tt.status || tt.err.Message == "" {
 			t.Errorf("%+v", tt.err)

@@ -28,7 +28,7 @@ func ParseForm(contentType string, body []byte) (Peek, *Error) {
 	seen := false
 	for parts := 0; ; parts++ {
 		part, err := form.NextPart()
-		if err == io.EOF { //nolint:errorlint // a wrapped EOF is a body that ends early
+		if err == io.EOF { // not errors.Is: a wrapped EOF is a body that ends early
 			break
 		}
 		if err != nil {

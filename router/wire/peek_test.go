@@ -8,8 +8,6 @@ import (
 	"time"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 // TestParseRefuses compares with what Ollama 0.11.4 answered to these bodies,
 // but for those that it accepts and we must not.
 func TestParseRefuses(t *testing.T) {
@@ -97,8 +95,10 @@ func TestParse(t *testing.T) {
 	}{
 		{"load", Generate, `{"model":"a"}`, with(func(p *Peek) { p.Stream, p.LoadOnly = true, true })},
 		{"load, empty prompt", Generate, `{"model":"a","prompt":""}`, with(func(p *Peek) { p.Stream, p.LoadOnly = true, true })},
-		{"load chat", Chat, `{"messages":[],"model":"a","keep_alive":0}`,
-			with(func(p *Peek) { p.Stream, p.LoadOnly, p.KeepAlive = true, true, ptr(time.Duration(0)) })},
+		{
+			"load chat", Chat, `{"messages":[],"model":"a","keep_alive":0}`,
+			with(func(p *Peek) { p.Stream, p.LoadOnly, p.KeepAlive = true, true, new(time.Duration(0)) }),
+		},
 		{"load chat, null", Chat, `{"messages":null,"model":"a"}`, with(func(p *Peek) { p.Stream, p.LoadOnly = true, true })},
 		{"messages of a wrong type is no load", Chat, `{"messages":{},"model":"a"}`, with(func(p *Peek) { p.Stream = true })},
 		{"v1 has no load", V1Completions, `{"model":"a","prompt":""}`, none},
@@ -107,35 +107,53 @@ func TestParse(t *testing.T) {
 		{"stream of a wrong type", Generate, `{"model":"a","stream":"no"}`, with(func(p *Peek) { p.Stream, p.LoadOnly = true, true })},
 		{"v1 stream null changes nothing", V1Chat, `{"model":"a","stream":true,"stream":null}`, with(func(p *Peek) { p.Stream = true })},
 		{"responses stream null", V1Responses, `{"model":"a","stream":true,"stream":null}`, none},
-		{"folded names", V1Chat, `{"model":"a","ſTREAM":true,"Temperature":0.5}`,
-			with(func(p *Peek) { p.Stream, p.Temperature = true, ptr(0.5) })},
+		{
+			"folded names", V1Chat, `{"model":"a","ſTREAM":true,"Temperature":0.5}`,
+			with(func(p *Peek) { p.Stream, p.Temperature = true, new(0.5) }),
+		},
 		{"embeddings never stream", Embed, `{"model":"a","stream":true}`, none},
-		{"options", Generate, `{"model":"a","options":{"num_predict":12.7,"num_ctx":4096,"temperature":0,"seed":7,"stop":["x","\n"]},"raw":true,"think":"high"}`,
+		{
+			"options", Generate, `{"model":"a","options":{"num_predict":12.7,"num_ctx":4096,"temperature":0,"seed":7,"stop":["x","\n"]},"raw":true,"think":"high"}`,
 			with(func(p *Peek) {
 				p.Stream, p.LoadOnly, p.Raw, p.Think, p.ThinkSet = true, true, true, true, true
-				p.NumPredict, p.NumCtx, p.Temperature, p.Seed, p.Stop = 12, 4096, ptr(0.0), ptr(int64(7)), []string{"x", "\n"}
-			})},
-		{"options are exact, add up, and wrong types unset", Generate,
+				p.NumPredict, p.NumCtx, p.Temperature, p.Seed, p.Stop = 12, 4096, new(0.0), new(int64(7)), []string{"x", "\n"}
+			}),
+		},
+		{
+			"options are exact, add up, and wrong types unset", Generate,
 			`{"model":"a","options":{"num_predict":5,"seed":1,"Num_ctx":9},"Options":{"num_predict":"5"}}`,
-			with(func(p *Peek) { p.Stream, p.LoadOnly, p.Seed = true, true, ptr(int64(1)) })},
+			with(func(p *Peek) { p.Stream, p.LoadOnly, p.Seed = true, true, new(int64(1)) }),
+		},
 		{"options null", Generate, `{"model":"a","options":{"num_ctx":5},"options":null}`, with(func(p *Peek) { p.Stream, p.LoadOnly = true, true })},
 		{"v1 has no options", V1Chat, `{"model":"a","options":{"num_ctx":5},"keep_alive":"5m","raw":true}`, none},
-		{"v1 limits", V1Chat, `{"model":"a","max_tokens":5,"max_completion_tokens":6,"stop":"x","seed":3,"n":2,"logprobs":true,"stream_options":{"include_usage":true},"response_format":{"type":"json_schema","json_schema":{}}}`,
+		{
+			"v1 limits", V1Chat, `{"model":"a","max_tokens":5,"max_completion_tokens":6,"stop":"x","seed":3,"n":2,"logprobs":true,"stream_options":{"include_usage":true},"response_format":{"type":"json_schema","json_schema":{}}}`,
 			with(func(p *Peek) {
-				p.NumPredict, p.Stop, p.Seed, p.N, p.HasLogprobs, p.IncludeUsage, p.HasFormat = 5, []string{"x"}, ptr(int64(3)), 2, true, true, true
-			})},
-		{"v1 newer limit", V1Chat, `{"model":"a","max_completion_tokens":6,"reasoning_effort":"none","response_format":{"type":"text"}}`,
-			with(func(p *Peek) { p.NumPredict, p.ThinkSet = 6, true })},
-		{"v1 limit that is no int", V1Chat, `{"model":"a","max_tokens":1.5,"reasoning":{"effort":"low"}}`,
-			with(func(p *Peek) { p.Think, p.ThinkSet = true, true })},
-		{"v1 completions", V1Completions, `{"model":"a","suffix":"z","logprobs":2}`,
-			with(func(p *Peek) { p.HasSuffix, p.HasLogprobs, p.PromptBytes = true, true, 1 })},
-		{"responses", V1Responses, `{"model":"a","max_output_tokens":9,"max_tokens":1,"text":{"format":{"type":"json_schema"}},"reasoning":{"effort":"high"}}`,
-			with(func(p *Peek) { p.NumPredict, p.HasFormat, p.Think, p.ThinkSet = 9, true, true, true })},
-		{"messages", V1Messages, `{"model":"a","max_tokens":9,"stop_sequences":["x"],"stop":"y","thinking":{"type":"enabled","budget_tokens":5},"stream":true}`,
+				p.NumPredict, p.Stop, p.Seed, p.N, p.HasLogprobs, p.IncludeUsage, p.HasFormat = 5, []string{"x"}, new(int64(3)), 2, true, true, true
+			}),
+		},
+		{
+			"v1 newer limit", V1Chat, `{"model":"a","max_completion_tokens":6,"reasoning_effort":"none","response_format":{"type":"text"}}`,
+			with(func(p *Peek) { p.NumPredict, p.ThinkSet = 6, true }),
+		},
+		{
+			"v1 limit that is no int", V1Chat, `{"model":"a","max_tokens":1.5,"reasoning":{"effort":"low"}}`,
+			with(func(p *Peek) { p.Think, p.ThinkSet = true, true }),
+		},
+		{
+			"v1 completions", V1Completions, `{"model":"a","suffix":"z","logprobs":2}`,
+			with(func(p *Peek) { p.HasSuffix, p.HasLogprobs, p.PromptBytes = true, true, 1 }),
+		},
+		{
+			"responses", V1Responses, `{"model":"a","max_output_tokens":9,"max_tokens":1,"text":{"format":{"type":"json_schema"}},"reasoning":{"effort":"high"}}`,
+			with(func(p *Peek) { p.NumPredict, p.HasFormat, p.Think, p.ThinkSet = 9, true, true, true }),
+		},
+		{
+			"messages", V1Messages, `{"model":"a","max_tokens":9,"stop_sequences":["x"],"stop":"y","thinking":{"type":"enabled","budget_tokens":5},"stream":true}`,
 			with(func(p *Peek) {
 				p.NumPredict, p.Stop, p.Think, p.ThinkSet, p.Stream = 9, []string{"x"}, true, true, true
-			})},
+			}),
+		},
 		{"thinking disabled", V1Messages, `{"model":"a","thinking":{"type":"disabled"}}`, with(func(p *Peek) { p.ThinkSet = true })},
 		{"format", Generate, `{"model":"a","format":"json"}`, with(func(p *Peek) { p.Stream, p.LoadOnly, p.HasFormat = true, true, true })},
 		{"schema", Chat, `{"model":"a","format":{"type":"object"}}`, with(func(p *Peek) { p.Stream, p.LoadOnly, p.HasFormat = true, true, true })},
@@ -148,10 +166,12 @@ func TestParse(t *testing.T) {
 		{"name is not read for inference", Chat, `{"name":"b","Name":"c","model":"a"}`, with(func(p *Peek) { p.Stream, p.LoadOnly = true, true })},
 		{"escaped model", Chat, `{"model":"\u0061"}`, with(func(p *Peek) { p.Stream, p.LoadOnly = true, true })},
 		{"nested model", Chat, `{"options":{"model":"x"},"tools":[],"model":"a"}`, with(func(p *Peek) { p.Stream, p.LoadOnly = true, true })},
-		{"context, template, images", Generate, `{"model":"a","context":[1,2],"template":"{{x}}","images":["aGk="]}`,
+		{
+			"context, template, images", Generate, `{"model":"a","context":[1,2],"template":"{{x}}","images":["aGk="]}`,
 			with(func(p *Peek) {
 				p.Stream, p.LoadOnly, p.HasContext, p.HasTemplate, p.HasImages = true, true, true, true, true
-			})},
+			}),
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -183,11 +203,11 @@ func TestKeepAlive(t *testing.T) {
 		want   *time.Duration
 		unload bool
 	}{
-		{`"5m"`, ptr(5 * time.Minute), false},
-		{`"0s"`, ptr(time.Duration(0)), true},
-		{`0`, ptr(time.Duration(0)), true},
-		{`0.4`, ptr(400 * time.Millisecond), true},
-		{`30`, ptr(30 * time.Second), false},
+		{`"5m"`, new(5 * time.Minute), false},
+		{`"0s"`, new(time.Duration(0)), true},
+		{`0`, new(time.Duration(0)), true},
+		{`0.4`, new(400 * time.Millisecond), true},
+		{`30`, new(30 * time.Second), false},
 		{`1e300`, &forever, false},
 		{`-1`, &forever, false},
 		{`"-1m"`, &forever, false},
