@@ -1,0 +1,60 @@
+package backend
+
+import (
+	"slices"
+	"time"
+)
+
+// Occupancy is what a gate holds at one moment.
+type Occupancy struct {
+	Draining         bool
+	Parallel         int // slots of an ordinary model
+	MaxLoaded        int
+	Running, Waiting int
+	Models           map[string]ModelOccupancy // by canonical name
+}
+
+// ModelOccupancy is what a gate holds of one model. Names that share a runner
+// share its numbers.
+type ModelOccupancy struct {
+	Slots, Running, Waiting int
+	Loading                 bool
+	Start                   time.Duration // until a new interactive request could start
+	Touched                 time.Time     // when a request of this node last began or ended; zero never
+}
+
+// Occupancy describes the given models, and all that run or wait.
+func (g *Gate) Occupancy(keys []string) Occupancy {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	keys = slices.Clone(keys)
+	for _, list := range [][]*Entry{g.a.running, g.a.line} {
+		for _, e := range list {
+			if !slices.Contains(keys, e.Key) {
+				keys = append(keys, e.Key)
+			}
+		}
+	}
+	o := Occupancy{
+		Draining: g.a.draining, Parallel: g.a.parallel(), MaxLoaded: g.a.given.MaxLoaded,
+		Running: len(g.a.running), Waiting: len(g.a.line),
+		Models: make(map[string]ModelOccupancy, len(keys)),
+	}
+	starts := g.a.Starts(now, keys)
+	for _, key := range keys {
+		id := g.a.idOf(key)
+		m := ModelOccupancy{Slots: g.a.state.Slots(key, o.Parallel), Start: starts[key]}
+		if r := g.a.runners[id]; r != nil {
+			m.Slots, m.Running, m.Touched = r.slots, r.running, r.touched
+			m.Loading = r.loading
+		}
+		for _, e := range g.a.line {
+			if e.runner == id {
+				m.Waiting++
+			}
+		}
+		o.Models[key] = m
+	}
+	return o
+}
