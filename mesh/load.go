@@ -21,7 +21,8 @@ type Load struct {
 	FreeRAM  uint64 `json:"free_ram,omitzero"`  // bytes, 0 unknown
 	FreeDisk uint64 `json:"free_disk,omitzero"` // bytes in the model store, 0 unknown
 
-	Models []ModelLoad `json:"models,omitempty"` // resident, waiting or measured; resident first
+	Models  []ModelLoad `json:"models,omitempty"` // resident, waiting or measured; resident first
+	Dropped int         `json:"dropped,omitzero"` // models left out of this report for want of room
 }
 
 // ModelLoad is the state of one model on a node.

@@ -1,0 +1,284 @@
+package mesh
+
+import (
+	"errors"
+	"fmt"
+	"log"
+	"maps"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"github.com/hashicorp/serf/serf"
+)
+
+// engine is one run of Serf over the transport. Serf's events are only hints
+// here (they are dropped when a consumer lags); whoever is woken reads the
+// member list, which is the truth.
+type engine struct {
+	number uint64
+	serf   *serf.Serf
+	addr   netip.AddrPort // advertised
+	gate   *gatekeeper
+	wake   func() // something changed
+
+	tags chan map[string]string // newest tags to set, one slot
+	wg   sync.WaitGroup
+
+	mu     sync.Mutex // serialises leave and close: memberlist panics on leave after shutdown
+	closed bool
+}
+
+// startEngine creates Serf, which starts its goroutines at once. They end with
+// close. Tags are the first ones; later ones go through setTags.
+func (m *Mesh) startEngine(number uint64, advertise netip.AddrPort, tags map[string]string) (*engine, error) {
+	e := &engine{
+		number: number, addr: advertise, wake: m.wake, tags: make(chan map[string]string, 1),
+		gate: &gatekeeper{self: m.self, addr: advertise, limit: m.cfg.MaxMembers, claim: m.claimed},
+	}
+	events := make(chan serf.Event, 2048) // above Serf's own buffers: it must never block on us
+	logger := newEngineLog(m.log)
+
+	conf := serf.DefaultConfig()
+	conf.NodeName = string(m.self)
+	conf.Tags = maps.Clone(tags)
+	conf.EventCh = events
+	conf.Logger, conf.LogOutput = logger, nil
+	conf.Merge = e.gate
+	// Names are keys here: a conflict means a copied key, which is proved and
+	// dealt with in conflict.go rather than put to the vote.
+	conf.EnableNameConflictResolution = false
+	conf.ReconnectInterval = m.cfg.Profile.ReconnectInterval
+	conf.ReconnectTimeout = failedShown
+	conf.TombstoneTimeout = failedShown
+	// A piece of news is sent on within three gossip intervals; waiting longer
+	// only holds up the end of an engine that nobody listens to.
+	conf.BroadcastTimeout = 500 * time.Millisecond
+	conf.LeavePropagateDelay = time.Second
+	conf.MemberlistConfig = m.memberlistConfig(m.transport.newLink(advertise), logger)
+
+	s, err := serf.Create(conf)
+	if err != nil {
+		_ = conf.MemberlistConfig.Transport.Shutdown()
+		return nil, fmt.Errorf("mesh: start gossip: %w", err)
+	}
+	e.serf = s
+	e.wg.Go(func() { e.drain(events) })
+	e.wg.Go(e.setter)
+	return e, nil
+}
+
+// label keeps two meshes on one LAN apart. It is in the clear, so it is a hash,
+// and does not depend on the key, which may be rotated.
+func label(cluster string) string { return "k" + Key{}.Tag(cluster) }
+
+func (m *Mesh) memberlistConfig(l *link, logger *log.Logger) *memberlist.Config {
+	p := m.cfg.Profile
+	c := memberlist.DefaultLANConfig()
+	c.Transport = l
+	c.Label = label(m.cfg.Cluster)
+	c.BindPort = int(l.advertise.Port()) // also the port of addresses that have none
+	c.AdvertisePort = int(l.advertise.Port())
+	c.Logger, c.LogOutput = logger, nil
+	c.Keyring = m.ring
+	c.ProbeInterval, c.ProbeTimeout = p.ProbeInterval, p.ProbeTimeout
+	c.SuspicionMult, c.SuspicionMaxTimeoutMult = p.SuspicionMult, p.SuspicionMaxTimeoutMult
+	c.AwarenessMaxMultiplier = p.AwarenessMaxMultiplier
+	c.IndirectChecks = p.IndirectChecks
+	c.GossipInterval, c.GossipNodes = p.GossipInterval, p.GossipNodes
+	c.GossipToTheDeadTime = 3 * p.PushPullInterval
+	c.RetransmitMult = p.RetransmitMult
+	c.PushPullInterval = p.PushPullInterval
+	c.TCPTimeout = 5 * time.Second
+	// A tailnet's MTU is 1280: 1400, the default, would be cut in two there.
+	c.UDPBufferSize = 1200
+	// LZW of every datagram costs more CPU than a LAN's bytes are worth.
+	c.EnableCompression = false
+	// A node that restarts on another port or network has a new address; it is
+	// believed as soon as the old one is dead. Ids prove themselves, so nobody
+	// gains a node's traffic by claiming its place.
+	c.DeadNodeReclaimTime = time.Millisecond
+	return c
+}
+
+// drain turns Serf's events into one hint: look.
+func (e *engine) drain(events <-chan serf.Event) {
+	for {
+		select {
+		case <-events:
+			e.wake()
+		case <-e.serf.ShutdownCh():
+			return
+		}
+	}
+}
+
+// setTags announces tags, later: only the newest are set.
+func (e *engine) setTags(tags map[string]string) {
+	for {
+		select {
+		case e.tags <- tags:
+			return
+		default:
+		}
+		select {
+		case <-e.tags: // overtaken
+		default:
+		}
+	}
+}
+
+// setter is the only caller of SetTags, which is not safe for two.
+func (e *engine) setter() {
+	for {
+		select {
+		case tags := <-e.tags:
+			// It blocks until the news was sent on, or for BroadcastTimeout when
+			// nobody takes it; the tags are set all the same.
+			_ = e.serf.SetTags(maps.Clone(tags))
+		case <-e.serf.ShutdownCh():
+			return
+		}
+	}
+}
+
+// members is the truth of now.
+func (e *engine) members() []sighting {
+	own, err := e.serf.GetCoordinate()
+	if err != nil {
+		own = nil
+	}
+	all := e.serf.Members()
+	out := make([]sighting, 0, len(all))
+	for _, m := range all {
+		id := NodeID(m.Name)
+		addr, ok := netip.AddrFromSlice(m.Addr)
+		if !id.Valid() || !ok {
+			continue
+		}
+		g := sighting{ID: id, Addr: netip.AddrPortFrom(addr.Unmap(), m.Port), Info: infoOf(m.Tags), Status: statusOf(m.Status)}
+		if c, ok := e.serf.GetCachedCoordinate(m.Name); ok && own != nil && c.IsValid() && own.IsCompatibleWith(c) {
+			g.RTT = own.DistanceTo(c)
+		}
+		out = append(out, g)
+	}
+	return out
+}
+
+// statusOf: whoever is leaving has left, as far as new work goes.
+func statusOf(s serf.MemberStatus) Status {
+	switch s {
+	case serf.StatusAlive:
+		return Alive
+	case serf.StatusLeaving, serf.StatusLeft:
+		return Left
+	}
+	return Failed
+}
+
+// join exchanges member lists with the node at addr.
+func (e *engine) join(addr netip.AddrPort) error {
+	_, err := e.serf.Join([]string{addr.String()}, false)
+	// The library wraps one error into a list of several lines.
+	var list interface{ WrappedErrors() []error }
+	if errors.As(err, &list) && len(list.WrappedErrors()) == 1 {
+		return list.WrappedErrors()[0]
+	}
+	return err
+}
+
+// leave says goodbye; it takes about 1.1 s.
+func (e *engine) leave() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return ErrNotRunning
+	}
+	return e.serf.Leave()
+}
+
+// close ends the engine without a word and waits for its end. It waits for a
+// leave that is under way.
+func (e *engine) close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.closed {
+		e.closed = true
+		_ = e.serf.Shutdown()
+	}
+	e.wg.Wait()
+}
+
+// gatekeeper decides which members the engine may learn of. Serf asks it for
+// every alive message and for the whole list at a join.
+type gatekeeper struct {
+	self  NodeID
+	addr  netip.AddrPort
+	limit int
+	claim func(serf.Member) // somebody else claims to be us
+
+	mu    sync.Mutex
+	known map[NodeID]struct{}
+}
+
+var (
+	errNodeName = errors.New("its name is no node id")
+	errNodeAddr = errors.New("its address is none")
+	errCrowd    = errors.New("the mesh is full")
+	errNotUs    = errors.New("it has this node's name and another address")
+)
+
+// NotifyMerge implements serf.MergeDelegate. An error refuses the member; for
+// a list, each is asked for again on its own.
+func (g *gatekeeper) NotifyMerge(members []*serf.Member) error {
+	if len(members) != 1 {
+		return nil
+	}
+	return g.check(members[0])
+}
+
+func (g *gatekeeper) check(m *serf.Member) error {
+	id := NodeID(m.Name)
+	if !id.Valid() {
+		return errNodeName
+	}
+	addr, ok := netip.AddrFromSlice(m.Addr)
+	addr = addr.Unmap()
+	if !ok || addr.IsUnspecified() || addr.IsMulticast() || m.Port == 0 {
+		return errNodeAddr
+	}
+	if id == g.self {
+		if netip.AddrPortFrom(addr, m.Port) == g.addr {
+			return nil
+		}
+		g.claim(*m)
+		return errNotUs
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, ok := g.known[id]; ok {
+		return nil
+	}
+	if len(g.known) >= g.limit {
+		return errCrowd
+	}
+	if g.known == nil {
+		g.known = make(map[NodeID]struct{})
+	}
+	g.known[id] = struct{}{}
+	return nil
+}
+
+// forget makes room for new members: list are the ones the engine knows now.
+func (g *gatekeeper) forget(list []sighting) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.known)
+	if g.known == nil {
+		g.known = make(map[NodeID]struct{}, len(list))
+	}
+	for _, m := range list {
+		g.known[m.ID] = struct{}{}
+	}
+}

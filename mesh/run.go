@@ -1,0 +1,321 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// lookEvery is the time between two looks at the engine's member list and at
+// what is due; its events only make them come sooner.
+const lookEvery = 500 * time.Millisecond
+
+// Run takes part in the mesh until ctx ends, then returns nil when everything
+// that it started has ended. It does not say goodbye; that is [Mesh.Leave],
+// before. It can be called once. It returns early only when it cannot start,
+// or with [ErrIdentityConflict].
+func (m *Mesh) Run(ctx context.Context) error {
+	if !m.started.CompareAndSwap(false, true) {
+		return errors.New("mesh: Run was called before")
+	}
+	defer close(m.done)
+	sockets, closeSockets := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		// Whoever knocks earlier waits in the kernel: an answer before the engine
+		// is up would be a promise that it cannot keep.
+		select {
+		case <-m.ready:
+		case <-sockets.Done():
+		}
+		m.transport.run(sockets)
+	})
+
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error { return m.loop(inner) })
+	group.Go(func() error { m.readBeacons(inner); return nil })
+	group.Go(func() error { m.sendBeacons(inner); return nil })
+	group.Go(func() error { return m.watchClaims(inner) })
+	group.Go(func() error { m.settle(inner); return nil })
+	err := group.Wait()
+
+	closeSockets()
+	wg.Wait()
+	m.peers.CloseIdleConnections()
+	return err
+}
+
+// loop moves values between channels and the state. It alone writes state,
+// engine and board.
+func (m *Mesh) loop(ctx context.Context) error {
+	l := &looper{Mesh: m, ctx: ctx}
+	if err := l.restart(m.chooseAddr()); err != nil {
+		return err
+	}
+	defer func() {
+		m.engine.Load().close()
+		l.fetches.Wait()
+	}()
+	close(m.ready)
+	m.log.Info("mesh is up", "node", m.self, "addr", m.Addr(), "cluster", m.cfg.Cluster, "keyed", m.Keyed())
+
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	move := time.NewTicker(m.moveEvery)
+	defer move.Stop()
+	hang := time.NewTimer(0) // publishes what waits for its turn
+	defer hang.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-m.hint:
+			l.look()
+		case <-look.C:
+			l.look()
+		case f := <-m.inbox:
+			l.take(f)
+		case <-m.ownChanged:
+			l.speak()
+		case <-move.C:
+			if err := l.move(); err != nil {
+				return err
+			}
+		case <-hang.C:
+		}
+		if wait := l.publish(time.Now()); wait > 0 {
+			hang.Reset(wait)
+		}
+	}
+}
+
+// looper is the loop's own part of a Mesh.
+type looper struct {
+	*Mesh
+	ctx       context.Context
+	number    uint64 // of the engine
+	tags      Info   // last announced
+	dirty     bool   // the state changed since the last View
+	published time.Time
+	fetching  int
+	fetches   sync.WaitGroup
+}
+
+// restart replaces the engine, if there is one, by one that advertises addr.
+func (l *looper) restart(addr netip.AddrPort) error {
+	old := l.engine.Load()
+	known := l.Addrs()
+	if old != nil {
+		old.close()
+	}
+	info, _, _ := l.own.facts()
+	e, err := l.startEngine(l.number+1, addr, tagsOf(info))
+	if err != nil {
+		return err
+	}
+	l.number++
+	l.tags = info
+	l.engine.Store(e)
+	l.look()
+	if old != nil && len(known) > 0 {
+		l.fetches.Go(func() { l.rejoin(known); poke(l.unsettled) })
+	}
+	return nil
+}
+
+// look reads the truth from the engine and starts what is due.
+func (l *looper) look() {
+	e := l.engine.Load()
+	now := time.Now()
+	list := e.members()
+	e.gate.forget(list)
+	l.dirty = l.state.sighted(now, e.number, list) || l.dirty
+	if l.state.shown(now) != len(l.View().Members()) {
+		l.dirty = true
+	}
+	l.fetchDue(now)
+}
+
+// take applies an event and whatever else waits, so that a burst makes one
+// View.
+func (l *looper) take(f func(*state, time.Time) bool) {
+	now := time.Now()
+	for range 256 {
+		l.dirty = f(l.state, now) || l.dirty
+		select {
+		case f = <-l.inbox:
+		default:
+			return
+		}
+	}
+}
+
+// speak takes over what this node says of itself.
+func (l *looper) speak() {
+	info, card, load := l.own.facts()
+	l.dirty = l.state.own(time.Now(), info, card, load) || l.dirty
+	if info != l.tags && !l.left.Load() {
+		l.tags = info
+		l.engine.Load().setTags(tagsOf(info))
+	}
+}
+
+// move starts the engine anew when the machine has another address now.
+func (l *looper) move() error {
+	if !l.movable() || l.left.Load() {
+		return nil
+	}
+	cur := l.engine.Load().addr
+	addr, ok := moved(cur.Addr(), l.locals())
+	if !ok {
+		return nil
+	}
+	to := netip.AddrPortFrom(addr, cur.Port())
+	l.log.Info("this machine has a new address", "old", cur, "new", to)
+	return l.restart(to)
+}
+
+// publish hangs out a new View when something changed, or returns how long to
+// wait with it.
+func (l *looper) publish(now time.Time) time.Duration {
+	l.report()
+	if !l.dirty {
+		return 0
+	}
+	if wait := l.published.Add(publishSpacing(len(l.state.members))).Sub(now); wait > 0 {
+		return wait
+	}
+	l.dirty, l.published = false, now
+	l.board.publish(l.state.view(now))
+	return 0
+}
+
+// report logs what happened to members.
+func (l *looper) report() {
+	for _, c := range l.state.takeChanges() {
+		level := slog.LevelInfo
+		if c.what == string(Failed) {
+			level = slog.LevelWarn
+		}
+		l.log.Log(l.ctx, level, "member "+c.what,
+			"node", c.member.ID, "host", c.member.Info.Hostname, "addr", c.member.Addr)
+	}
+}
+
+// fetchDue starts the fetches that are due.
+func (l *looper) fetchDue(now time.Time) {
+	for _, j := range l.state.due(now, maxFetches-l.fetching) {
+		l.fetching++
+		l.fetches.Go(func() {
+			got := l.fetch(l.ctx, j)
+			jitter := rand.Float64()
+			done := func(s *state, now time.Time) bool {
+				l.fetching--
+				changed := s.fetched(now, j, got, jitter)
+				poke(l.hint) // others may have waited for room
+				return changed
+			}
+			select {
+			case l.inbox <- done:
+			case <-l.ctx.Done():
+			}
+		})
+	}
+}
+
+// readBeacons opens and checks datagrams, apart from the loop: signatures take
+// time.
+func (m *Mesh) readBeacons(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case d := <-m.datagrams:
+			l, err := m.beacons.decode(d.b, time.Now(), m.isNews)
+			if err != nil {
+				if ok, missed := m.refused.pass("beacon", time.Now()); ok {
+					m.log.Warn("datagram refused", "from", d.from, "err", err, "repeated", missed)
+				}
+				continue
+			}
+			if l != nil {
+				m.offer(func(s *state, now time.Time) bool { return s.heard(now, l) })
+			}
+		}
+	}
+}
+
+// isNews is a cheap look before a signature is checked.
+func (m *Mesh) isNews(l *Load) bool {
+	member, ok := m.View().Member(l.Node)
+	if !ok || member.Self {
+		return false
+	}
+	return member.Load == nil || l.Incarnation != member.Load.Incarnation || l.Seq > member.Load.Seq
+}
+
+// sendBeacons states this node's load: at once when it changed, else once per
+// period.
+func (m *Mesh) sendBeacons(ctx context.Context) {
+	var sent *Load         // what others heard last
+	var at, next time.Time // when that was, and when the next periodic one is due
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.loadChanged:
+		case <-timer.C:
+		}
+		if m.left.Load() {
+			continue // for ever: no timer is set
+		}
+		now := time.Now()
+		to := targets(m.View())
+		due := next
+		if urgent := at.Add(beaconSpacing(len(to) + 1)); urgent.Before(next) && significant(sent, m.Load()) {
+			due = urgent
+		}
+		if wait := due.Sub(now); wait > 0 {
+			timer.Reset(wait)
+			continue
+		}
+		if len(to) > 0 {
+			sent, at = m.refresh(), now
+			m.sendBeacon(sent, to, now)
+			poke(m.ownChanged)
+		}
+		period := beaconPeriod(len(to) + 1)
+		period -= time.Duration(rand.Int64N(int64(period / 5))) // so that nodes drift apart
+		next = now.Add(period)
+		timer.Reset(period)
+	}
+}
+
+func (m *Mesh) sendBeacon(l *Load, to []netip.AddrPort, now time.Time) {
+	b, err := m.beacons.encode(l, now)
+	if err != nil {
+		m.log.Error("make load report", "err", err)
+		return
+	}
+	for _, addr := range to {
+		if err := m.transport.send(b, addr); err != nil {
+			m.log.Debug("send load report", "to", addr, "err", err)
+		}
+	}
+}
+
+// receiveDatagram is called by the transport and must not block.
+func (m *Mesh) receiveDatagram(b []byte, from netip.AddrPort) {
+	select {
+	case m.datagrams <- datagram{b, from}:
+	default: // a flood; the next report comes soon
+	}
+}

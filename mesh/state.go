@@ -1,0 +1,323 @@
+package mesh
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// How long the state remembers, and how patient it is.
+const (
+	// leftShown is how long a member that said goodbye stays in the View.
+	leftShown = 10 * time.Minute
+	// failedShown is how long a failed member stays: a laptop that comes back
+	// the next day was never away. Serf forgets it after the same time.
+	failedShown = 24 * time.Hour
+	// lostGrace is how long a new gossip engine may take to hear of the members
+	// that the engine before it knew.
+	lostGrace = 10 * time.Second
+	// quiet is the silence of a member's current process after which a report
+	// of an earlier-looking process is believed: its clock went back.
+	quiet = 5 * time.Second
+)
+
+// sighting is a member as the gossip engine sees it.
+type sighting struct {
+	ID     NodeID
+	Addr   netip.AddrPort
+	Status Status
+	Info   Info
+	RTT    time.Duration // 0 unknown
+}
+
+// state is what this node knows of the mesh: a plain value that [Mesh.Run]'s
+// loop owns and feeds with events. It starts nothing, reads no clock and does
+// no I/O. Every event method reports whether the View changed.
+type state struct {
+	self       NodeID
+	members    map[NodeID]*record
+	engine     uint64 // number of the gossip engine that last reported
+	since      time.Time
+	generation uint64
+	changes    []change // since the last takeChanges
+}
+
+// record is what is kept about one member beside what the View shows.
+type record struct {
+	member *Member // replaced on every change, never written to
+	cancel context.CancelCauseFunc
+	engine uint64 // the last gossip engine that listed it
+	digest string // of member.Card, as fetched
+	fresh  bool   // came alive again: its next Load may be of any incarnation
+	fetch  fetchState
+}
+
+// change is one line for the log.
+type change struct {
+	member *Member
+	what   string // joined, returned, failed, left, restarted
+}
+
+func newState(self NodeID, m *Member) *state {
+	return &state{self: self, members: map[NodeID]*record{self: {member: m}}}
+}
+
+// sighted takes the gossip engine's whole member list. Members that it no
+// longer lists are forgotten; after a restart of the engine (its number grew)
+// they get lostGrace to be heard of before they count as failed.
+func (s *state) sighted(now time.Time, engine uint64, list []sighting) bool {
+	if engine != s.engine {
+		s.engine, s.since = engine, now
+	}
+	changed := false
+	for _, g := range list {
+		if g.ID == s.self {
+			changed = s.sightedSelf(g) || changed
+			continue
+		}
+		changed = s.sightedOther(now, engine, g) || changed
+	}
+	listed := make(map[NodeID]bool, len(list))
+	for _, g := range list {
+		listed[g.ID] = true
+	}
+	for id, r := range s.members {
+		if id == s.self || listed[id] {
+			continue
+		}
+		switch {
+		case r.engine == engine || now.Sub(r.member.Since) > failedShown:
+			s.end(r, now, Failed, "failed") // so that its context ends
+			delete(s.members, id)
+			changed = true
+		case now.Sub(s.since) > lostGrace && r.member.Status == Alive:
+			s.end(r, now, Failed, "failed")
+			changed = true
+		}
+	}
+	return changed
+}
+
+func (s *state) sightedSelf(g sighting) bool {
+	r := s.members[s.self]
+	if r.member.Addr == g.Addr {
+		return false
+	}
+	m := *r.member
+	m.Addr = g.Addr
+	r.member = &m
+	return true
+}
+
+func (s *state) sightedOther(now time.Time, engine uint64, g sighting) bool {
+	r := s.members[g.ID]
+	if r == nil {
+		r = &record{engine: engine}
+		r.member = &Member{ID: g.ID, Addr: g.Addr, Info: g.Info, RTT: g.RTT, Since: now}
+		s.members[g.ID] = r
+		if g.Status == Alive {
+			s.begin(r, now, "joined")
+		} else {
+			// History from before our time: nothing to log, nothing to end.
+			r.member.Status = g.Status
+			r.member.ctx = ended(causeOf(g.Status))
+		}
+		return true
+	}
+	r.engine = engine
+	changed := false
+	if m := r.member; m.Addr != g.Addr || m.Info != g.Info || rttMoved(m.RTT, g.RTT) {
+		if m.Info.Card != g.Info.Card {
+			r.fetch = fetchState{busy: r.fetch.busy}
+		}
+		c := *m
+		c.Addr, c.Info, c.RTT = g.Addr, g.Info, g.RTT
+		r.member = &c
+		changed = true
+	}
+	switch was := r.member.Status; {
+	case was == g.Status:
+		return changed
+	case g.Status == Alive:
+		r.fresh = true
+		r.fetch = fetchState{busy: r.fetch.busy}
+		s.begin(r, now, "returned")
+	case was == Alive:
+		s.end(r, now, g.Status, string(g.Status))
+	default: // failed became left, or the other way round
+		c := *r.member
+		c.Status, c.Since, c.ctx = g.Status, now, ended(causeOf(g.Status))
+		r.member = &c
+	}
+	return true
+}
+
+// heard takes a load report that its node has proved to be its own.
+func (s *state) heard(now time.Time, l *Load) bool {
+	r := s.members[l.Node]
+	if r == nil || l.Node == s.self {
+		return false
+	}
+	old := r.member.Load
+	newProcess := old != nil && l.Incarnation != old.Incarnation
+	switch {
+	case l.Supersedes(old):
+	case newProcess && (r.fresh || now.Sub(r.member.Heard) > quiet):
+		// It looks older, but the one we know is gone: the node's clock was set
+		// back while it restarted.
+	default:
+		return false
+	}
+	l = inherit(l, old)
+	if newProcess && !r.fresh && r.member.Status == Alive {
+		// It restarted faster than anybody noticed. What ran there is gone.
+		r.cancel(ErrMemberFailed)
+		s.begin(r, now, "restarted")
+	}
+	r.fresh = false
+	c := *r.member
+	c.Load, c.Heard = l, now
+	r.member = &c
+	return true
+}
+
+// inherit carries what was measured of models for which a report had no room
+// over from the report before. Only measurements: that such a model is not in
+// memory and not busy is what being left out means.
+func inherit(l, old *Load) *Load {
+	if l.Dropped == 0 || old == nil || old.Incarnation != l.Incarnation {
+		return l
+	}
+	have := make(map[string]bool, len(l.Models))
+	for i := range l.Models {
+		have[l.Models[i].Key] = true
+	}
+	c := *l
+	c.Models = slices.Clone(l.Models)
+	for i := range old.Models {
+		if len(c.Models) >= len(l.Models)+l.Dropped {
+			break // more than the node has: those are models it removed
+		}
+		if m := &old.Models[i]; !have[m.Key] {
+			c.Models = append(c.Models, ModelLoad{
+				Key: m.Key, Decode: m.Decode, Prefill: m.Prefill, Slope: m.Slope,
+				Cold: m.Cold, Output: m.Output, Samples: m.Samples, Partial: m.Partial,
+			})
+		}
+	}
+	return &c
+}
+
+// own takes what this node says of itself.
+func (s *state) own(now time.Time, info Info, card *Card, l *Load) bool {
+	r := s.members[s.self]
+	m := *r.member
+	m.Info, m.Card = info, card
+	if l.Supersedes(m.Load) {
+		m.Load, m.Heard = l, now
+	}
+	if m.Info == r.member.Info && m.Card == r.member.Card && m.Load == r.member.Load {
+		return false
+	}
+	r.member = &m
+	return true
+}
+
+// begin starts a lifetime of a member.
+func (s *state) begin(r *record, now time.Time, what string) {
+	c := *r.member
+	c.Status, c.Since = Alive, now
+	c.ctx, r.cancel = context.WithCancelCause(context.Background())
+	r.member = &c
+	s.changes = append(s.changes, change{&c, what})
+}
+
+// end ends the lifetime of a member that was alive.
+func (s *state) end(r *record, now time.Time, status Status, what string) {
+	if r.member.Status != Alive {
+		return
+	}
+	c := *r.member
+	c.Status, c.Since = status, now
+	r.member = &c
+	r.cancel(causeOf(status))
+	s.changes = append(s.changes, change{&c, what})
+}
+
+// view builds the picture of now. The records keep the members as the View
+// named them, so that the next one need not name them again.
+func (s *state) view(now time.Time) *View {
+	members := make([]*Member, 0, len(s.members))
+	for _, r := range s.members {
+		if !expired(r.member, now) {
+			members = append(members, r.member)
+		}
+	}
+	s.generation++
+	v := NewView(s.generation, now, members)
+	for _, m := range v.Members() {
+		s.members[m.ID].member = m
+	}
+	return v
+}
+
+// expired reports whether m has been gone for so long that it is not shown.
+func expired(m *Member, now time.Time) bool {
+	switch m.Status {
+	case Left:
+		return now.Sub(m.Since) > leftShown
+	case Failed:
+		return now.Sub(m.Since) > failedShown
+	}
+	return false
+}
+
+// shown is the number of members that the View of now would have; the loop
+// publishes a new View when it differs from the last one's.
+func (s *state) shown(now time.Time) int {
+	n := 0
+	for _, r := range s.members {
+		if !expired(r.member, now) {
+			n++
+		}
+	}
+	return n
+}
+
+// takeChanges hands out the changes since the last call, in order of ids.
+func (s *state) takeChanges() []change {
+	out := s.changes
+	s.changes = nil
+	slices.SortStableFunc(out, func(a, b change) int { return strings.Compare(string(a.member.ID), string(b.member.ID)) })
+	return out
+}
+
+// ids lists all members that the state holds, in order.
+func (s *state) ids() []NodeID { return slices.Sorted(maps.Keys(s.members)) }
+
+func causeOf(status Status) error {
+	if status == Left {
+		return ErrMemberLeft
+	}
+	return ErrMemberFailed
+}
+
+// ended is a context that is over already.
+func ended(cause error) context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(cause)
+	return ctx
+}
+
+// rttMoved hides the jitter of the estimate: a new View for every microsecond
+// would help nobody.
+func rttMoved(old, now time.Duration) bool {
+	if (old == 0) != (now == 0) {
+		return true
+	}
+	d := (old - now).Abs()
+	return d > old/5 && d > 100*time.Microsecond
+}
