@@ -21,7 +21,7 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/meshtest"
 )
 
-func TestMain(m *testing.M) { meshtest.Main(m) }
+func TestMain(m *testing.M) { os.Exit(meshtest.Main(m)) }
 
 func status(id mesh.NodeID, want mesh.Status) func(*mesh.View) bool {
 	return func(v *mesh.View) bool { return meshtest.StatusOf(v, id) == want }

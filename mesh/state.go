@@ -58,8 +58,19 @@ type record struct {
 // change is one line for the log.
 type change struct {
 	member *Member
-	what   string // joined, returned, failed, left, restarted
+	what   event
 }
+
+// event is what happened to a member.
+type event string
+
+const (
+	joined    event = "joined"
+	returned  event = "returned"
+	restarted event = "restarted"
+	lost      event = "failed"
+	gone      event = "left"
+)
 
 func newState(self NodeID, m *Member) *state {
 	return &state{self: self, members: map[NodeID]*record{self: {member: m}}}
@@ -90,11 +101,11 @@ func (s *state) sighted(now time.Time, engine uint64, list []sighting) bool {
 		}
 		switch {
 		case r.engine == engine || now.Sub(r.member.Since) > failedShown:
-			s.end(r, now, Failed, "failed") // so that its context ends
+			s.end(r, now, Failed) // so that its context ends
 			delete(s.members, id)
 			changed = true
 		case now.Sub(s.since) > lostGrace && r.member.Status == Alive:
-			s.end(r, now, Failed, "failed")
+			s.end(r, now, Failed)
 			changed = true
 		}
 	}
@@ -119,7 +130,7 @@ func (s *state) sightedOther(now time.Time, engine uint64, g sighting) bool {
 		r.member = &Member{ID: g.ID, Addr: g.Addr, Info: g.Info, RTT: g.RTT, Since: now}
 		s.members[g.ID] = r
 		if g.Status == Alive {
-			s.begin(r, now, "joined")
+			s.begin(r, now, joined)
 		} else {
 			// History from before our time: nothing to log, nothing to end.
 			r.member.Status = g.Status
@@ -144,9 +155,9 @@ func (s *state) sightedOther(now time.Time, engine uint64, g sighting) bool {
 	case g.Status == Alive:
 		r.fresh = true
 		r.fetch = fetchState{busy: r.fetch.busy}
-		s.begin(r, now, "returned")
+		s.begin(r, now, returned)
 	case was == Alive:
-		s.end(r, now, g.Status, string(g.Status))
+		s.end(r, now, g.Status)
 	default: // failed became left, or the other way round
 		c := *r.member
 		c.Status, c.Since, c.ctx = g.Status, now, ended(causeOf(g.Status))
@@ -175,7 +186,7 @@ func (s *state) heard(now time.Time, l *Load) bool {
 	if newProcess && !r.fresh && r.member.Status == Alive {
 		// It restarted faster than anybody noticed. What ran there is gone.
 		r.cancel(ErrMemberFailed)
-		s.begin(r, now, "restarted")
+		s.begin(r, now, restarted)
 	}
 	r.fresh = false
 	c := *r.member
@@ -227,7 +238,7 @@ func (s *state) own(now time.Time, info Info, card *Card, l *Load) bool {
 }
 
 // begin starts a lifetime of a member.
-func (s *state) begin(r *record, now time.Time, what string) {
+func (s *state) begin(r *record, now time.Time, what event) {
 	c := *r.member
 	c.Status, c.Since = Alive, now
 	c.ctx, r.cancel = context.WithCancelCause(context.Background())
@@ -236,7 +247,7 @@ func (s *state) begin(r *record, now time.Time, what string) {
 }
 
 // end ends the lifetime of a member that was alive.
-func (s *state) end(r *record, now time.Time, status Status, what string) {
+func (s *state) end(r *record, now time.Time, status Status) {
 	if r.member.Status != Alive {
 		return
 	}
@@ -244,6 +255,10 @@ func (s *state) end(r *record, now time.Time, status Status, what string) {
 	c.Status, c.Since = status, now
 	r.member = &c
 	r.cancel(causeOf(status))
+	what := lost
+	if status == Left {
+		what = gone
+	}
 	s.changes = append(s.changes, change{&c, what})
 }
 

@@ -81,7 +81,7 @@ func (s *script) wantEnded(label string, cause error) {
 func (s *script) log() string {
 	var out []string
 	for _, c := range s.takeChanges() {
-		out = append(out, c.member.Info.Hostname+" "+c.what)
+		out = append(out, c.member.Info.Hostname+" "+string(c.what))
 	}
 	return strings.Join(out, ", ")
 }

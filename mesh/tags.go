@@ -57,16 +57,16 @@ func tagsOf(i Info) map[string]string {
 	text(tagGPU, i.GPU, maxWord)
 	number(tagVRAM, i.VRAM)
 	number(tagRAM, i.RAM)
-	var flags string
+	flags := make([]byte, 0, 3)
 	for _, f := range []struct {
 		set    bool
-		letter string
-	}{{i.Unified, "u"}, {i.Big, "b"}, {i.Draining, "d"}} {
+		letter byte
+	}{{i.Unified, 'u'}, {i.Big, 'b'}, {i.Draining, 'd'}} {
 		if f.set {
-			flags += f.letter
+			flags = append(flags, f.letter)
 		}
 	}
-	text(tagFlags, flags, maxWord)
+	text(tagFlags, string(flags), maxWord)
 	text(tagOllama, i.Ollama, maxVersion)
 	text(tagCard, i.Card, maxWord)
 	return tags

@@ -445,8 +445,10 @@ func TestDialErrors(t *testing.T) {
 		{"unknown node", "https://" + string(other.ID()) + "/", func(NodeID) (netip.AddrPort, error) {
 			return netip.AddrPort{}, noMember
 		}, func(err error) bool { return errors.Is(err, noMember) }},
-		{"refused", "https://" + string(other.ID()) + "/", func(NodeID) (netip.AddrPort, error) { return refused, nil },
-			func(err error) bool { var op *net.OpError; return errors.As(err, &op) && op.Op == "dial" }},
+		{
+			"refused", "https://" + string(other.ID()) + "/", func(NodeID) (netip.AddrPort, error) { return refused, nil },
+			func(err error) bool { var op *net.OpError; return errors.As(err, &op) && op.Op == "dial" },
+		},
 		{"silent", "https://" + string(other.ID()) + "/", func(NodeID) (netip.AddrPort, error) {
 			return netip.MustParseAddrPort(silent.Addr().String()), nil
 		}, func(err error) bool { return errors.Is(err, context.DeadlineExceeded) }},

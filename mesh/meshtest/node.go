@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,22 +26,29 @@ import (
 // seconds. It is a bound against hanging, not a promise.
 const Patience = 60 * time.Second
 
-// Main runs the tests of a package and fails it when goroutines are left. Unlike
-// goleak.VerifyTestMain it waits some seconds for them: a probe of the gossip
-// library ends up to a second after its engine, by its own time limit.
-func Main(m *testing.M) {
+// Main runs the tests of a package and returns the exit code, which is not 0
+// either when goroutines are left:
+//
+//	func TestMain(m *testing.M) { os.Exit(meshtest.Main(m)) }
+//
+// Unlike goleak.VerifyTestMain it waits some seconds for them: a probe of the
+// gossip library ends up to a second after its engine, by its own time limit.
+func Main(m *testing.M) int {
 	code := m.Run()
-	var err error
-	for deadline := time.Now().Add(5 * time.Second); code == 0; {
-		if err = goleak.Find(); err == nil || time.Now().After(deadline) {
-			break
+	if code != 0 {
+		return code
+	}
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		err := goleak.Find()
+		if err == nil {
+			return 0
+		}
+		if time.Now().After(deadline) {
+			fmt.Fprintln(os.Stderr, "meshtest:", err)
+			return 1
 		}
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "meshtest:", err)
-		code = 1
-	}
-	os.Exit(code)
 }
 
 // Node is a running node of a test.
@@ -263,9 +271,9 @@ func StatusOf(v *mesh.View, id mesh.NodeID) mesh.Status {
 
 // Describe lists the members of v in one line.
 func Describe(v *mesh.View) string {
-	var s string
+	var s []string
 	for _, m := range v.Members() {
-		s += string(m.ID.Short()) + "=" + string(m.Status) + "@" + m.Addr.String() + " "
+		s = append(s, m.ID.Short()+"="+string(m.Status)+"@"+m.Addr.String())
 	}
-	return s
+	return strings.Join(s, " ")
 }

@@ -1,6 +1,7 @@
 package meshtest
 
 import (
+	"os"
 	"testing"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
@@ -40,4 +41,4 @@ func TestViewOfMembers(t *testing.T) {
 	}
 }
 
-func TestMain(m *testing.M) { Main(m) }
+func TestMain(m *testing.M) { os.Exit(Main(m)) }
