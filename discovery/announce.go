@@ -44,7 +44,7 @@ func announce(r record, service string, ls []link, addrs []string) (*announcer, 
 // stop says goodbye and closes the sockets. The library's announcing goroutine
 // may sleep on for up to 3.5 s after the start; it touches nothing any more.
 func (a *announcer) stop() {
-	time.Sleep(settleServer - time.Since(a.since))
+	time.Sleep(settleServer - time.Since(a.since)) //nolint:forbidigo // zeroconf tells of no event to wait for
 	// Should the WaitGroup panic after all, then it does so at the end of
 	// Shutdown, with everything closed.
 	defer func() { _ = recover() }()

@@ -70,7 +70,7 @@ var errNoMember = errors.New("discovery: no other member answered")
 // New checks cfg and starts nothing.
 func New(cfg Config) (*Discovery, error) {
 	if !validID(cfg.Self) {
-		return nil, fmt.Errorf("discovery: own node id %q is not 1 to %d letters, digits or -_.:", cfg.Self, maxID)
+		return nil, fmt.Errorf("discovery: own node id %q is not 1 to %d letters, digits, dashes, dots, colons or underscores", cfg.Self, maxID)
 	}
 	if cfg.Joiner == nil {
 		return nil, errors.New("discovery: no joiner")

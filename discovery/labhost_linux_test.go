@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -223,7 +224,7 @@ func flood(first int) error {
 	if err := send([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
 		return err
 	}
-	if err := send(nil); err != nil && err != io.ErrShortWrite {
+	if err := send(nil); err != nil && !errors.Is(err, io.ErrShortWrite) {
 		return err
 	}
 	for i := first; i < first+floodSize; i++ {

@@ -214,6 +214,6 @@ func (m *MDNS) once(key, msg string, attrs ...any) {
 	}
 	m.mu.Unlock()
 	if !told {
-		m.log.Warn(msg, attrs...)
+		m.log.Warn(msg, attrs...) //nolint:sloglint // the callers' messages are constants
 	}
 }

@@ -245,12 +245,14 @@ func TestCandidates(t *testing.T) {
 		{"link-local where only one link has ipv6", home, "fe80::7", 9, "[fe80::7%eth0]:9"},
 		{"own link-local", cable, "fe80::5", 9, "[fe80::5%eth1]:9"},
 		{"repeated", home, "192.168.1.7 192.168.1.7 ::ffff:192.168.1.7", 9, "192.168.1.7:9"},
-		{"a forger's many", home, "10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5 10.0.0.6 10.0.0.7 10.0.0.8 10.0.0.9 192.168.1.7", 9,
-			"192.168.1.7:9 10.0.0.1:9 10.0.0.2:9 10.0.0.3:9 10.0.0.4:9 10.0.0.5:9 10.0.0.6:9 10.0.0.7:9"},
+		{
+			"a forger's many", home, "10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5 10.0.0.6 10.0.0.7 10.0.0.8 10.0.0.9 192.168.1.7", 9,
+			"192.168.1.7:9 10.0.0.1:9 10.0.0.2:9 10.0.0.3:9 10.0.0.4:9 10.0.0.5:9 10.0.0.6:9 10.0.0.7:9",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var ips []netip.Addr
-			for _, s := range strings.Fields(tt.ips) {
+			for s := range strings.FieldsSeq(tt.ips) {
 				ips = append(ips, netip.MustParseAddr(s))
 			}
 			got := candidates(testLinks(tt.links...), ips, tt.port, 9)

@@ -16,8 +16,11 @@ func TestAdapters(t *testing.T) {
 		vram       Bytes
 		gpus, used int
 	}{
-		{"card", []Adapter{{"AMD Radeon RX 7900 XTX", `PCI\VEN_1002&DEV_744C&REV_C8`, "31.0", le(24 * gib)}},
-			"AMD Radeon RX 7900 XTX · 24.0 GiB · ram 64 GiB", detected(24 * gib), 1, 1},
+		{
+			"card",
+			[]Adapter{{"AMD Radeon RX 7900 XTX", `PCI\VEN_1002&DEV_744C&REV_C8`, "31.0", le(24 * gib)}},
+			"AMD Radeon RX 7900 XTX · 24.0 GiB · ram 64 GiB", detected(24 * gib), 1, 1,
+		},
 		{"processor and card", []Adapter{
 			{"AMD Radeon(TM) Graphics", `PCI\VEN_1002&DEV_164E&REV_C9`, "31.0", le(512 * mib)},
 			{"AMD Radeon RX 7900 XTX", `pci\ven_1002&dev_744c`, "31.0", le(24 * gib)},
@@ -26,18 +29,34 @@ func TestAdapters(t *testing.T) {
 			{"Intel(R) UHD Graphics 770", `PCI\VEN_8086&DEV_A780`, "32.0", le(128 * mib)},
 			{"Intel(R) Arc(TM) A770 Graphics", `PCI\VEN_8086&DEV_56A0`, "32.0", le(16 * gib)},
 		}, "Intel Arc A770 · 16.0 GiB · ram 64 GiB", detected(16 * gib), 2, 1},
-		{"NVIDIA without nvidia-smi", []Adapter{{"NVIDIA GeForce RTX 4090", `PCI\VEN_10DE&DEV_2684`, "32.0", le(25757220864)}},
-			"NVIDIA RTX 4090 · 24.0 GiB · ram 64 GiB", detected(25757220864), 1, 1},
-		{"laptop with 780M", []Adapter{{"AMD Radeon 780M Graphics", `PCI\VEN_1002&DEV_15BF`, "31.0", le(4 * gib)}},
-			"CPU only · ram 64 GiB", Bytes{}, 1, 0},
+		{
+			"NVIDIA without nvidia-smi",
+			[]Adapter{{"NVIDIA GeForce RTX 4090", `PCI\VEN_10DE&DEV_2684`, "32.0", le(25757220864)}},
+			"NVIDIA RTX 4090 · 24.0 GiB · ram 64 GiB", detected(25757220864), 1, 1,
+		},
+		{
+			"laptop with 780M",
+			[]Adapter{{"AMD Radeon 780M Graphics", `PCI\VEN_1002&DEV_15BF`, "31.0", le(4 * gib)}},
+			"CPU only · ram 64 GiB",
+			Bytes{},
+			1, 0,
+		},
 		{"card and processor that are not listed", []Adapter{
 			{"AMD Radeon 990M Graphics", `PCI\VEN_1002&DEV_7FFE`, "33.0", le(8 * gib)},
 			{"AMD Radeon RX 10090 XT", `PCI\VEN_1002&DEV_7FFF`, "33.0", le(32 * gib)},
 		}, "AMD Radeon RX 10090 XT · 32.0 GiB · ram 64 GiB", detected(32 * gib), 2, 1},
-		{"Ryzen AI MAX", []Adapter{{"AMD Radeon(TM) 8060S Graphics", `PCI\VEN_1002&DEV_1586`, "32.0", le(96 * gib)}},
-			"AMD Radeon 8060S · 96.0 GiB unified · ram 64 GiB", detected(96 * gib), 1, 1},
-		{"32-bit value is not believed", []Adapter{{"AMD Radeon RX 7900 XTX", `PCI\VEN_1002&DEV_744C`, "", []byte{0, 0, 0xf0, 0xff}}},
-			"AMD Radeon RX 7900 XTX · vram unknown · ram 64 GiB", Bytes{}, 1, 1},
+		{
+			"Ryzen AI MAX",
+			[]Adapter{{"AMD Radeon(TM) 8060S Graphics", `PCI\VEN_1002&DEV_1586`, "32.0", le(96 * gib)}},
+			"AMD Radeon 8060S · 96.0 GiB unified · ram 64 GiB", detected(96 * gib), 1, 1,
+		},
+		{
+			"32-bit value is not believed",
+			[]Adapter{{"AMD Radeon RX 7900 XTX", `PCI\VEN_1002&DEV_744C`, "", []byte{0, 0, 0xf0, 0xff}}},
+			"AMD Radeon RX 7900 XTX · vram unknown · ram 64 GiB",
+			Bytes{},
+			1, 1,
+		},
 		{"others", []Adapter{
 			{"Microsoft Basic Display Adapter", `PCI\CC_0300`, "", nil},
 			{"Parsec Virtual Display", `root\parsec`, "", nil},

@@ -38,27 +38,43 @@ func TestAMDDevice(t *testing.T) {
 		integrated bool
 		vram, free Bytes
 	}{
-		{"card: GTT is not VRAM", at(0x744c, 0xcc), "gfx1100",
+		{
+			"card: GTT is not VRAM", at(0x744c, 0xcc), "gfx1100",
 			amdMemory{vram: detected(20 * gib), vramUsed: detected(1 * gib), gtt: detected(16 * gib), gttUsed: detected(0)},
-			"AMD Radeon RX 7900 XT", false, detected(20 * gib), detected(19 * gib)},
-		{"card nobody knows", at(0x7fff, 0), "gfx1300",
+			"AMD Radeon RX 7900 XT", false, detected(20 * gib), detected(19 * gib),
+		},
+		{
+			"card nobody knows", at(0x7fff, 0), "gfx1300",
 			amdMemory{vram: detected(32 * gib), vramUsed: detected(1 * gib)},
-			"AMD Radeon (0x7fff)", false, detected(32 * gib), detected(31 * gib)},
-		{"known card, unknown revision", at(0x744c, 0x99), "",
+			"AMD Radeon (0x7fff)", false, detected(32 * gib), detected(31 * gib),
+		},
+		{
+			"known card, unknown revision", at(0x744c, 0x99), "",
 			amdMemory{vram: detected(24 * gib), vramUsed: detected(0)},
-			"AMD Radeon RX 7900 series", false, detected(24 * gib), detected(24 * gib)},
-		{"APU with a large carve-out and no KFD", at(0x1586, 0xc1), "",
+			"AMD Radeon RX 7900 series", false, detected(24 * gib), detected(24 * gib),
+		},
+		{
+			"APU with a large carve-out and no KFD", at(0x1586, 0xc1), "",
 			amdMemory{vram: detected(96 * gib), vramUsed: detected(0), gtt: detected(16 * gib), gttUsed: detected(1 * gib)},
-			"AMD Radeon 8060S Graphics", true, detected(112 * gib), detected(111 * gib)},
-		{"APU nobody knows, by its memory", at(0x7ffe, 0), "",
+			"AMD Radeon 8060S Graphics", true, detected(112 * gib), detected(111 * gib),
+		},
+		{
+			"APU nobody knows, by its memory", at(0x7ffe, 0), "",
 			amdMemory{vram: detected(512 * mib), vramUsed: detected(0), gtt: detected(8 * gib), gttUsed: detected(0)},
-			"AMD Radeon (0x7ffe)", true, detected(8*gib + 512*mib), detected(8*gib + 512*mib)},
-		{"APU without GTT use: free unknown", at(0x1586, 0xc1), "gfx1151",
+			"AMD Radeon (0x7ffe)", true, detected(8*gib + 512*mib), detected(8*gib + 512*mib),
+		},
+		{
+			"APU without GTT use: free unknown", at(0x1586, 0xc1), "gfx1151",
 			amdMemory{vram: detected(1 * gib), vramUsed: detected(0), gtt: detected(8 * gib)},
-			"AMD Radeon 8060S Graphics", true, detected(9 * gib), Bytes{}},
+			"AMD Radeon 8060S Graphics", true, detected(9 * gib),
+			Bytes{},
+		},
 		{"no memory files", at(0x744c, 0xc8), "gfx1100", amdMemory{}, "AMD Radeon RX 7900 XTX", false, Bytes{}, Bytes{}},
-		{"used more than total", at(0x744c, 0xc8), "gfx1100",
-			amdMemory{vram: detected(1), vramUsed: detected(2)}, "AMD Radeon RX 7900 XTX", false, detected(1), detected(0)},
+		{
+			"used more than total", at(0x744c, 0xc8), "gfx1100",
+			amdMemory{vram: detected(1), vramUsed: detected(2)},
+			"AMD Radeon RX 7900 XTX", false, detected(1), detected(0),
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := amdDevice(c.card, kfdNode{gfx: c.gfx}, c.m)

@@ -80,7 +80,7 @@ func parseCgroup(text string) member {
 		if parts[0] == "0" && parts[1] == "" {
 			m.v2 = dir
 		}
-		for _, controller := range strings.Split(parts[1], ",") {
+		for controller := range strings.SplitSeq(parts[1], ",") {
 			switch controller {
 			case "memory":
 				m.memory = dir

@@ -10,13 +10,12 @@ import (
 
 // card is one display device that the kernel's DRM subsystem knows.
 type card struct {
-	dir       string // /sys/class/drm/card0
-	vendor    uint64 // PCI: 0x1002 AMD, 0x8086 Intel, 0x10de NVIDIA
-	id        uint64 // PCI device id
-	revision  uint64
-	bus       string // PCI address
-	driver    string // amdgpu, i915, xe, nouveau, ...
-	connector bool
+	dir      string // /sys/class/drm/card0
+	vendor   uint64 // PCI: 0x1002 AMD, 0x8086 Intel, 0x10de NVIDIA
+	id       uint64 // PCI device id
+	revision uint64
+	bus      string // PCI address
+	driver   string // amdgpu, i915, xe, nouveau, ...
 }
 
 // PCI vendor numbers.

@@ -39,9 +39,15 @@ func TestNeedOfUnknownArchitecture(t *testing.T) {
 		weights            uint64
 		layers, heads, dim int
 	}{
-		{"qwen3:0.6b", 522_000_000, 28, 8, 128}, {"llama3.2:3b", 2_019_000_000, 28, 8, 128}, {"qwen2.5:3b", 1_930_000_000, 36, 2, 128},
-		{"llama3.1:8b", 4_920_000_000, 32, 8, 128}, {"gemma2:9b", 5_443_000_000, 42, 8, 256}, {"gemma2:27b", 15_600_000_000, 46, 16, 128},
-		{"qwen2.5:32b", 19_850_000_000, 64, 8, 128}, {"llama3.3:70b", 42_520_000_000, 80, 8, 128}, {"qwen2.5:72b", 47_400_000_000, 80, 8, 128},
+		{"qwen3:0.6b", 522_000_000, 28, 8, 128},
+		{"llama3.2:3b", 2_019_000_000, 28, 8, 128},
+		{"qwen2.5:3b", 1_930_000_000, 36, 2, 128},
+		{"llama3.1:8b", 4_920_000_000, 32, 8, 128},
+		{"gemma2:9b", 5_443_000_000, 42, 8, 256},
+		{"gemma2:27b", 15_600_000_000, 46, 16, 128},
+		{"qwen2.5:32b", 19_850_000_000, 64, 8, 128},
+		{"llama3.3:70b", 42_520_000_000, 80, 8, 128},
+		{"qwen2.5:72b", 47_400_000_000, 80, 8, 128},
 	} {
 		real := Need{Weights: c.weights, Layers: c.layers, KVHeads: c.heads, HeadDim: c.dim}
 		guess := Need{Weights: c.weights}
@@ -182,7 +188,8 @@ func TestCanRunNow(t *testing.T) {
 // TestVendorsAreNotAdded: a model is not spread over two makers' GPUs.
 func TestVendorsAreNotAdded(t *testing.T) {
 	i := Inventory{GPUs: []GPU{
-		{Vendor: NVIDIA, VRAM: detected(24 * gib)}, {Vendor: AMD, VRAM: detected(24 * gib)},
+		{Vendor: NVIDIA, VRAM: detected(24 * gib)},
+		{Vendor: AMD, VRAM: detected(24 * gib)},
 		{Vendor: Intel, VRAM: detected(400 * gib), Unused: true},
 	}}
 	i.tally()
@@ -223,7 +230,7 @@ func TestGPUOverhead(t *testing.T) {
 // TestFitIsMonotonic: more memory never fits worse, more need never better.
 func TestFitIsMonotonic(t *testing.T) {
 	var last Class
-	for gpu := uint64(0); gpu < 80; gpu++ {
+	for gpu := range uint64(80) {
 		class, _ := machine(60*gib, gpu*gib).CouldRun(Reference72B())
 		if class < last {
 			t.Errorf("%d GiB: %v after %v", gpu, class, last)

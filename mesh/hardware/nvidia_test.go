@@ -18,22 +18,43 @@ func TestParseSMI(t *testing.T) {
 		bad       int
 	}{
 		{"nothing", "", smiFields, nil, 0},
-		{"one", "0, GPU-1, 00000000:01:00.0, NVIDIA L4, 23034, 22563, 550.54, 8.9, [N/A]\n", smiFields,
-			[]smiRow{{uuid: "GPU-1", bus: "0000:01:00.0", name: "NVIDIA L4", driver: "550.54", compute: "8.9", total: detected(23034 * mib), free: detected(22563 * mib)}}, 0},
-		{"comma in the name, quoted", `0, GPU-1, 00000000:01:00.0, "NVIDIA Thing, Mark 2", 10, 5, 1, 8.9, [N/A]`, smiFields,
-			[]smiRow{{uuid: "GPU-1", bus: "0000:01:00.0", name: "NVIDIA Thing, Mark 2", driver: "1", compute: "8.9", total: detected(10 * mib), free: detected(5 * mib)}}, 0},
-		{"comma in the name, bare", `0, GPU-1, 00000000:01:00.0, NVIDIA Thing, Mark 2, 10, 5, 1, 8.9, [N/A]`, smiFields,
-			[]smiRow{{uuid: "GPU-1", bus: "0000:01:00.0", name: "NVIDIA Thing, Mark 2", driver: "1", compute: "8.9", total: detected(10 * mib), free: detected(5 * mib)}}, 0},
-		{"lost card: unknown, not zero", "1, GPU-2, 00000000:02:00.0, NVIDIA GeForce RTX 3090, [GPU is lost], [GPU is lost], 550, [Unknown Error], [N/A]", smiFields,
-			[]smiRow{{uuid: "GPU-2", bus: "0000:02:00.0", name: "NVIDIA GeForce RTX 3090", driver: "550"}}, 0},
-		{"old driver, units left in", "0, GPU-1, 00000000:01:00.0, GeForce GTX 1080, 8119 MiB, 8000 MiB, 390.1", smiOldFields,
-			[]smiRow{{uuid: "GPU-1", bus: "0000:01:00.0", name: "NVIDIA GeForce GTX 1080", driver: "390.1", total: detected(8119 * mib), free: detected(8000 * mib)}}, 0},
-		{"MIG on", "0, GPU-1, 00000000:13:00.0, NVIDIA A100-SXM4-40GB, 40960, [N/A], 535, 8.0, Enabled", smiFields,
-			[]smiRow{{uuid: "GPU-1", bus: "0000:13:00.0", name: "NVIDIA A100-SXM4-40GB", driver: "535", compute: "8.0", total: detected(40960 * mib), mig: true}}, 0},
+		{
+			"one", "0, GPU-1, 00000000:01:00.0, NVIDIA L4, 23034, 22563, 550.54, 8.9, [N/A]\n", smiFields,
+			[]smiRow{{uuid: "GPU-1", bus: "0000:01:00.0", name: "NVIDIA L4", driver: "550.54", compute: "8.9", total: detected(23034 * mib), free: detected(22563 * mib)}},
+			0,
+		},
+		{
+			"comma in the name, quoted", `0, GPU-1, 00000000:01:00.0, "NVIDIA Thing, Mark 2", 10, 5, 1, 8.9, [N/A]`, smiFields,
+			[]smiRow{{uuid: "GPU-1", bus: "0000:01:00.0", name: "NVIDIA Thing, Mark 2", driver: "1", compute: "8.9", total: detected(10 * mib), free: detected(5 * mib)}},
+			0,
+		},
+		{
+			"comma in the name, bare", `0, GPU-1, 00000000:01:00.0, NVIDIA Thing, Mark 2, 10, 5, 1, 8.9, [N/A]`, smiFields,
+			[]smiRow{{uuid: "GPU-1", bus: "0000:01:00.0", name: "NVIDIA Thing, Mark 2", driver: "1", compute: "8.9", total: detected(10 * mib), free: detected(5 * mib)}},
+			0,
+		},
+		{
+			"lost card: unknown, not zero", "1, GPU-2, 00000000:02:00.0, NVIDIA GeForce RTX 3090, [GPU is lost], [GPU is lost], 550, [Unknown Error], [N/A]", smiFields,
+			[]smiRow{{uuid: "GPU-2", bus: "0000:02:00.0", name: "NVIDIA GeForce RTX 3090", driver: "550"}},
+			0,
+		},
+		{
+			"old driver, units left in", "0, GPU-1, 00000000:01:00.0, GeForce GTX 1080, 8119 MiB, 8000 MiB, 390.1", smiOldFields,
+			[]smiRow{{uuid: "GPU-1", bus: "0000:01:00.0", name: "NVIDIA GeForce GTX 1080", driver: "390.1", total: detected(8119 * mib), free: detected(8000 * mib)}},
+			0,
+		},
+		{
+			"MIG on", "0, GPU-1, 00000000:13:00.0, NVIDIA A100-SXM4-40GB, 40960, [N/A], 535, 8.0, Enabled", smiFields,
+			[]smiRow{{uuid: "GPU-1", bus: "0000:13:00.0", name: "NVIDIA A100-SXM4-40GB", driver: "535", compute: "8.0", total: detected(40960 * mib), mig: true}},
+			0,
+		},
 		{"warnings", "WARNING: infoROM is corrupted at gpu 0000:0A:00.0\n\nGPU, is, not, a, row, at, all, really, no\n", smiFields, nil, 2},
 		{"no name", "0, GPU-1, 00000000:13:00.0, [N/A], 1, 1, 535, 8.0, [N/A]", smiFields, nil, 1},
-		{"absurd memory", "0, GPU-1, 00000000:01:00.0, NVIDIA L4, 99999999999999, -3, 550.54, 8.9, [N/A]", smiFields,
-			[]smiRow{{uuid: "GPU-1", bus: "0000:01:00.0", name: "NVIDIA L4", driver: "550.54", compute: "8.9"}}, 0},
+		{
+			"absurd memory", "0, GPU-1, 00000000:01:00.0, NVIDIA L4, 99999999999999, -3, 550.54, 8.9, [N/A]", smiFields,
+			[]smiRow{{uuid: "GPU-1", bus: "0000:01:00.0", name: "NVIDIA L4", driver: "550.54", compute: "8.9"}},
+			0,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			rows, bad := parseSMI(c.out, c.fields)
