@@ -15,6 +15,7 @@ type Request struct {
 	OutputTokens int       // upper bound asked for (num_predict, max_tokens); 0 when the caller set none
 	Context      int       // num_ctx asked for; 0: the model's or the node's default
 	Prefixes     []uint64  // hashes of the conversation at its message boundaries, shortest first
+	PrefixTokens []int     // tokens of each of them, an estimate
 	Embedding    bool      // no decode phase
 	Batch        bool      // may wait behind interactive requests
 	Client       string    // whom fairness counts it for
@@ -74,6 +75,8 @@ type Candidate struct {
 	*mesh.Member
 	Model    *mesh.Model
 	Estimate Estimate
+
+	rank time.Duration // what Select sorts by
 }
 
 // Refusal says why a member is no candidate.

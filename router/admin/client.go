@@ -1,0 +1,82 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// ErrNotRunning says that no node answers at the address.
+var ErrNotRunning = errors.New("no kage-mesh node answers")
+
+// Client talks to the node at Base, "http://127.0.0.1:11435".
+type Client struct {
+	Base string
+	HTTP *http.Client // nil: one with a limit of 5 s
+}
+
+// Members asks for /mesh/v1/members.
+func (c Client) Members(ctx context.Context) (Members, error) {
+	var m Members
+	return m, c.call(ctx, http.MethodGet, "members", &m)
+}
+
+// Status asks for /mesh/v1/status.
+func (c Client) Status(ctx context.Context) (Status, error) {
+	var s Status
+	return s, c.call(ctx, http.MethodGet, "status", &s)
+}
+
+// Identity asks for /mesh/v1/id.
+func (c Client) Identity(ctx context.Context) (Identity, error) {
+	var id Identity
+	return id, c.call(ctx, http.MethodGet, "id", &id)
+}
+
+// Leave tells the node to leave the mesh and stop.
+func (c Client) Leave(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "leave", nil)
+}
+
+func (c Client) call(ctx context.Context, method, route string, out any) error {
+	client := c.HTTP
+	if client == nil {
+		client = &http.Client{Timeout: 5 * time.Second}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.Base, "/")+"/mesh/v1/"+route, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		if broken, ok := errors.AsType[*url.Error](err); ok {
+			err = broken.Err // the rest repeats the address
+		}
+		return fmt.Errorf("%w at %s: %w", ErrNotRunning, c.Base, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	if err != nil {
+		return fmt.Errorf("admin: reading %s: %w", route, err)
+	}
+	if resp.StatusCode >= 300 {
+		var p problem
+		if json.Unmarshal(body, &p) != nil || p.Error == "" {
+			return fmt.Errorf("%w at %s: it answers %s to /mesh/v1/%s", ErrNotRunning, c.Base, resp.Status, route)
+		}
+		return fmt.Errorf("admin: %s", p.Error)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return fmt.Errorf("%w at %s: the answer to /mesh/v1/%s is not ours", ErrNotRunning, c.Base, route)
+	}
+	return nil
+}

@@ -1,0 +1,11 @@
+// Package admin is a node's own API, under /mesh/v1/ on the client port, and
+// its Go client: what the members, status and leave commands talk to.
+//
+// The shapes here are a promise: keys are added, never renamed or taken away,
+// and SchemaVersion grows when their meaning changes. They are built from a
+// mesh.View by pure functions.
+//
+// Every route but /mesh/v1/id answers loopback callers only, with a Host header
+// that names this machine, so that neither the network nor a web page in a
+// browser (DNS rebinding) can reach it.
+package admin

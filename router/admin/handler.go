@@ -1,0 +1,94 @@
+package admin
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+)
+
+// Config makes the handler of a node.
+type Config struct {
+	View    func() *mesh.View
+	Cluster string
+	// API is the client endpoint, as a URL for people.
+	API     string
+	Version string
+	// Leave begins a graceful stop and returns at once.
+	Leave func()
+}
+
+// Identity is the answer of /mesh/v1/id, the one route open to everybody: by
+// it a node notices that its "Ollama" is a kage-mesh.
+type Identity struct {
+	Product string `json:"product"` // "kage-mesh"
+	Version string `json:"version"`
+	ID      string `json:"id"`
+}
+
+// Handler serves /mesh/v1/ on the client port.
+func Handler(c Config) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /mesh/v1/id", func(w http.ResponseWriter, _ *http.Request) {
+		id := Identity{Product: "kage-mesh", Version: c.Version}
+		if self := c.View().Self(); self != nil {
+			id.ID = string(self.ID)
+		}
+		write(w, http.StatusOK, id)
+	})
+	local := func(pattern string, h http.HandlerFunc) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, req *http.Request) {
+			if !fromHere(req) {
+				write(w, http.StatusForbidden, problem{"the node's own API answers this machine only"})
+				return
+			}
+			h(w, req)
+		})
+	}
+	local("GET /mesh/v1/members", func(w http.ResponseWriter, _ *http.Request) {
+		write(w, http.StatusOK, MembersOf(c.View(), c.Cluster, time.Now()))
+	})
+	local("GET /mesh/v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		write(w, http.StatusOK, StatusOf(c.View(), c.Cluster, c.API, time.Now()))
+	})
+	local("POST /mesh/v1/leave", func(w http.ResponseWriter, _ *http.Request) {
+		write(w, http.StatusAccepted, struct{}{})
+		c.Leave()
+	})
+	return mux
+}
+
+type problem struct {
+	Error string `json:"error"`
+}
+
+func write(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// fromHere reports whether a request comes from this machine, by its address
+// and by the name it used: a web page that got itself resolved to 127.0.0.1
+// still sends its own name as Host, and its own Origin.
+func fromHere(req *http.Request) bool {
+	addr, err := netip.ParseAddrPort(req.RemoteAddr)
+	if err != nil || !addr.Addr().Unmap().IsLoopback() {
+		return false
+	}
+	if req.Header.Get("Origin") != "" || req.Header.Get("Sec-Fetch-Site") == "cross-site" {
+		return false
+	}
+	host := req.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}

@@ -1,0 +1,232 @@
+package router
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
+)
+
+// errorBodyLimit bounds what is kept of an owner's error answer.
+const errorBodyLimit = 64 << 10
+
+// attempt makes one try at one candidate and returns when the owner's answer
+// begins. Until then it ends early when the client leaves, when membership
+// says that the node is gone, when the owner shows no life, or when another
+// node would start the waiting request sooner; after that only the stream
+// itself and its idle limit are believed.
+//
+// err != nil: the attempt holds nothing. Otherwise the caller closes answer.
+func (r *Router) attempt(ctx context.Context, f *flight, c Candidate, promise time.Duration) (*answer, *AttemptError) {
+	if c.Self {
+		return r.attemptHere(ctx, f, c, promise)
+	}
+	return r.attemptPeer(ctx, f, c, promise)
+}
+
+func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, promise time.Duration) (*answer, *AttemptError) {
+	ctx, cancel := context.WithCancelCause(client)
+	gone := context.AfterFunc(c.Context(), func() { cancel(context.Cause(c.Context())) })
+	life := newWatchdog(cancel, ErrSilent, dialLimit)
+	var connected atomic.Bool
+	trace := &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) {
+			connected.Store(true)
+			life.limit = silence
+			life.feed()
+		},
+		Got1xxResponse: func(_ int, h textproto.MIMEHeader) error {
+			life.feed()
+			s := readSign(http.Header(h))
+			r.mesh.Observe(c.ID, s.load)
+			if s.position > 0 && r.soonerElsewhere(f, c, s.start) {
+				cancel(ErrMoved)
+			}
+			return nil
+		},
+	}
+	fail := func(err error) *AttemptError {
+		phase := PhaseDial
+		if connected.Load() {
+			phase = PhaseHeader
+		}
+		life.stop()
+		gone()
+		e := &AttemptError{Node: c.ID, Name: c.Name, Phase: phase, Err: cause(client, ctx, err)}
+		cancel(nil)
+		return e
+	}
+
+	req, err := r.forwardRequest(httptrace.WithClientTrace(ctx, trace), f, c, promise)
+	if err != nil {
+		return nil, fail(err)
+	}
+	resp, err := r.peers.RoundTrip(req) //nolint:bodyclose // the answer closes it
+	if err != nil {
+		return nil, fail(err)
+	}
+	// From here on the stream is believed, not the gossip: inference starves
+	// probers, and a flowing stream is the better evidence.
+	if !gone() && context.Cause(ctx) != nil {
+		_ = resp.Body.Close()
+		return nil, fail(context.Cause(ctx))
+	}
+	if e := r.examine(c, resp); e != nil {
+		_ = resp.Body.Close()
+		life.stop()
+		cancel(nil)
+		return nil, e
+	}
+	life.limit = r.config.StreamIdle
+	life.feed()
+	return &answer{
+		member: c.Member, status: resp.StatusCode, header: resp.Header,
+		body: watchedReader{causeReader{resp.Body, client, ctx}, life},
+		load: func() *mesh.Load { return readLoad(resp.Trailer) },
+		close: func() {
+			life.stop()
+			cancel(nil)
+			_ = resp.Body.Close()
+		},
+	}, nil
+}
+
+// dialLimit bounds the dial phase; the transport's own dial timeout is
+// shorter, this is the net below it.
+const dialLimit = 5 * time.Second
+
+func (r *Router) forwardRequest(ctx context.Context, f *flight, c Candidate, promise time.Duration) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
+		"https://"+string(c.ID)+ForwardPath+f.route.Path, bytes.NewReader(f.body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header = f.header.Clone()
+	h := req.Header
+	h.Set(headerRequestID, f.ID)
+	h.Set(headerKey, f.Key)
+	h.Set(headerPrompt, strconv.Itoa(f.PromptTokens))
+	h.Set(headerOutput, strconv.Itoa(f.OutputTokens))
+	if f.Context > 0 {
+		h.Set(headerContext, strconv.Itoa(f.Context))
+	}
+	if promise >= 0 {
+		h.Set(headerPromise, strconv.FormatInt(promise.Milliseconds(), 10))
+	}
+	if f.Batch {
+		h.Set(headerClass, "batch")
+	}
+	h.Set(headerClient, f.Client)
+	return req, nil
+}
+
+// examine reads an owner's response head: nil when it is an answer to relay.
+func (r *Router) examine(c Candidate, resp *http.Response) *AttemptError {
+	load := readLoad(resp.Header)
+	r.mesh.Observe(c.ID, load)
+	refusal := resp.Header.Get(headerRefused)
+	if refusal == "" && resp.StatusCode < 400 {
+		return nil
+	}
+	e := &AttemptError{
+		Node: c.ID, Name: c.Name, Phase: PhaseHeader, Err: ErrStatus,
+		Status: resp.StatusCode, Header: resp.Header, Refusal: refusal,
+		RetryAfter: time.Duration(headerInt(resp.Header, headerStart)) * time.Millisecond,
+	}
+	if refusal != "" {
+		e.Err = ErrRefused
+		return e
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, errorBodyLimit))
+	if err != nil {
+		e.Err = err
+		return e
+	}
+	e.Body = body
+	return e
+}
+
+// attemptHere serves the request from this node's own Ollama, without a hop.
+func (r *Router) attemptHere(client context.Context, f *flight, c Candidate, promise time.Duration) (*answer, *AttemptError) {
+	ctx, cancel := context.WithCancelCause(client)
+	j := &job{
+		id: f.ID, method: f.route.Method, path: f.route.Path, kind: f.route.Kind, stream: f.peek.Stream,
+		header: f.header, body: bytes.NewReader(f.body), length: int64(len(f.body)),
+		work: backend.Work{
+			ID: f.ID, Key: f.Key, PromptTokens: f.PromptTokens, OutputTokens: f.OutputTokens,
+			Context: f.Context, Client: f.Client, Batch: f.Batch, Promise: promise,
+			Notify: func(position int, start time.Duration) {
+				if position > 0 && r.soonerElsewhere(f, c, start) {
+					cancel(ErrMoved)
+				}
+			},
+		},
+	}
+	a, err := r.execute(ctx, j)
+	if err != nil {
+		e := &AttemptError{Node: c.ID, Name: c.Name, Phase: PhaseHeader, Err: cause(client, ctx, err)}
+		if reason, wait, ok := refusal(err); ok && e.Err == err { //nolint:errorlint // is it the cause itself
+			e.Err, e.Refusal, e.RetryAfter = ErrRefused, reason, wait
+		}
+		cancel(nil)
+		return nil, e
+	}
+	if a.status >= 400 {
+		e := &AttemptError{
+			Node: c.ID, Name: c.Name, Phase: PhaseHeader, Err: ErrStatus,
+			Status: a.status, Header: a.header,
+		}
+		e.Body, err = io.ReadAll(io.LimitReader(a.body, errorBodyLimit))
+		if err != nil {
+			e.Err = cause(client, ctx, err)
+		}
+		a.close()
+		cancel(nil)
+		return nil, e
+	}
+	dog := newWatchdog(cancel, ErrSilent, r.config.StreamIdle)
+	a.member = c.Member
+	a.body = watchedReader{causeReader{a.body, client, ctx}, dog}
+	release := a.close
+	a.close = func() {
+		dog.stop()
+		cancel(nil)
+		release()
+	}
+	return a, nil
+}
+
+// cause says why something under ctx failed with err: the client's leaving
+// first, then the cause that ctx was cancelled with, then err itself.
+func cause(client, ctx context.Context, err error) error {
+	if client.Err() != nil {
+		return ErrClientGone
+	}
+	if c := context.Cause(ctx); c != nil && !errors.Is(c, context.Canceled) {
+		return c
+	}
+	return err
+}
+
+// causeReader turns read errors into their cause.
+type causeReader struct {
+	io.Reader
+	client, ctx context.Context
+}
+
+func (r causeReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader's contract is the bare value
+		err = cause(r.client, r.ctx, err)
+	}
+	return n, err
+}

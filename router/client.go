@@ -1,0 +1,131 @@
+package router
+
+import (
+	"crypto/rand"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
+)
+
+// Client handles what clients send: the dialects of Ollama and OpenAI, the
+// health pages, and the admin API under /mesh/.
+func (r *Router) Client() http.Handler { return http.HandlerFunc(r.serveClient) }
+
+func (r *Router) serveClient(w http.ResponseWriter, req *http.Request) {
+	path := req.URL.Path
+	switch {
+	case path == "/mesh" || strings.HasPrefix(path, "/mesh/"):
+		if r.config.Admin == nil {
+			writeError(w, wire.Ollama, wire.ErrNoRoute())
+			return
+		}
+		r.config.Admin.ServeHTTP(w, req)
+		return
+	case path == "/health" || strings.HasPrefix(path, "/health/") || path == "/backends":
+		r.serveHealth(w, req)
+		return
+	}
+	route, allowed, ok := wire.Lookup(req.Method, path)
+	switch {
+	case !ok && len(allowed) > 0:
+		writeError(w, wire.Ollama, wire.ErrMethod(allowed))
+	case !ok:
+		writeError(w, wire.Ollama, wire.ErrNoRoute()) // never passed on
+	case forwarded(route):
+		r.serveForwarded(w, req, route)
+	default:
+		r.serveRead(w, route)
+	}
+}
+
+// forwarded tells the routes that one owner answers from those that any node
+// answers from its view.
+func forwarded(route wire.Route) bool {
+	return route.Kind.Inference() || route.Kind == wire.Show
+}
+
+// serveForwarded reads a request as far as placement needs it, and sends it on
+// its way.
+func (r *Router) serveForwarded(w http.ResponseWriter, req *http.Request, route wire.Route) {
+	id := requestID(req)
+	w.Header().Set(headerRequestID, id)
+	// The body is read before anything can wait: only then does an HTTP/1.1
+	// server notice that its client has left.
+	body, werr := r.readBody(req)
+	if werr != nil {
+		writeError(w, route.Kind.Dialect(), werr)
+		return
+	}
+	peek, werr := wire.Parse(route.Kind, body)
+	if werr != nil {
+		writeError(w, route.Kind.Dialect(), werr)
+		return
+	}
+	f := &flight{
+		Request: Request{
+			ID: id, Key: wire.Canonical(peek.Model), PromptTokens: peek.PromptTokens,
+			OutputTokens: max(peek.NumPredict, 0), Context: peek.NumCtx, Prefixes: peek.Prefixes,
+			PrefixTokens: peek.PrefixTokens, Embedding: !route.Kind.Generates(), Batch: req.Header.Get(headerClass) == "batch",
+			Client: clientName(req), Arrived: time.Now(),
+		},
+		route: route, peek: peek, body: body, header: callerHeaders(req.Header),
+		log: r.log.With("request", id),
+	}
+	r.dispatch(w, req, f)
+}
+
+// readBody reads and decodes a request body, bounded.
+func (r *Router) readBody(req *http.Request) ([]byte, *wire.Error) {
+	if req.ContentLength > r.config.MaxBody {
+		return nil, wire.ErrTooLarge(r.config.MaxBody)
+	}
+	body, werr := wire.Decode(req.Header.Get("Content-Encoding"), req.Body, r.config.MaxBody)
+	if werr != nil {
+		return nil, werr
+	}
+	return body, nil
+}
+
+// requestID takes over a caller's id of sane form, so that logs of both sides
+// meet, or makes one.
+func requestID(req *http.Request) string {
+	if id := req.Header.Get(headerRequestID); id != "" && len(id) <= 64 && strings.IndexFunc(id, notIDRune) < 0 {
+		return id
+	}
+	return rand.Text()
+}
+
+func notIDRune(c rune) bool {
+	switch {
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		return false
+	}
+	return true
+}
+
+// clientName is whom fairness counts a request for: the caller's address.
+func clientName(req *http.Request) string {
+	host, _, err := net.SplitHostPort(req.RemoteAddr)
+	if err != nil {
+		return req.RemoteAddr
+	}
+	return host
+}
+
+// writeError writes e in the caller's dialect.
+func writeError(w http.ResponseWriter, d wire.Dialect, e *wire.Error) {
+	contentType, body := e.Body(d)
+	h := w.Header()
+	e.SetHeader(h)
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if e.Status == http.StatusRequestEntityTooLarge {
+		h.Set("Connection", "close") // the rest of the body is not read
+	}
+	w.WriteHeader(e.Status)
+	_, _ = w.Write(body)
+}

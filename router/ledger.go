@@ -1,0 +1,133 @@
+package router
+
+import (
+	"math"
+	"sync"
+	"time"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+)
+
+// ledger remembers what this router sent and how it went: the corrections
+// that a Snapshot puts on top of what nodes say of themselves.
+type ledger struct {
+	mu      sync.Mutex
+	sent    map[mesh.NodeID][]*Work
+	trouble map[mesh.NodeID]trouble
+}
+
+// trouble is a node's run of failures on the request path. It speaks of one
+// process: a node that came back after it starts with a clean sheet.
+type trouble struct {
+	failures int
+	at       time.Time // of the last failure
+	until    time.Time
+}
+
+// Failures cost a node more the more of them come in a row, so that a node
+// that fails fast does not attract traffic by looking idle; a success clears
+// it. 5 s doubling to 60 s is the back-off that suits 2 to 10 nodes (Envoy's
+// outlier ejection starts at 30 s for fleets of hundreds).
+const (
+	troubleBase = 5 * time.Second
+	troubleMax  = 60 * time.Second
+)
+
+// settle is how long after dispatch a report may still not count a request:
+// one trip there, admission, and the report's way back.
+const settle = 150 * time.Millisecond
+
+func newLedger() *ledger {
+	return &ledger{sent: map[mesh.NodeID][]*Work{}, trouble: map[mesh.NodeID]trouble{}}
+}
+
+// dispatch notes w as sent to node; the caller calls done once.
+func (l *ledger) dispatch(node mesh.NodeID, w Work) (done func()) {
+	entry := &w
+	l.mu.Lock()
+	l.sent[node] = append(l.sent[node], entry)
+	l.mu.Unlock()
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		list := l.sent[node]
+		for i, e := range list {
+			if e == entry {
+				list[i] = list[len(list)-1]
+				list[len(list)-1] = nil
+				l.sent[node] = list[:len(list)-1]
+				break
+			}
+		}
+		if len(l.sent[node]) == 0 {
+			delete(l.sent, node)
+		}
+	}
+}
+
+// outstanding lists, by node, the work that the node's own report cannot have
+// counted yet.
+func (l *ledger) outstanding(v *mesh.View) map[mesh.NodeID][]Work {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.sent) == 0 {
+		return nil
+	}
+	out := make(map[mesh.NodeID][]Work, len(l.sent))
+	for id, list := range l.sent {
+		var heard time.Time
+		if m, ok := v.Member(id); ok {
+			heard = m.Heard
+		}
+		for _, w := range list {
+			if heard.Before(w.Sent.Add(settle)) {
+				out[id] = append(out[id], *w)
+			}
+		}
+	}
+	return out
+}
+
+// failed notes a failure that speaks against the node.
+func (l *ledger) failed(node mesh.NodeID, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.trouble[node]
+	t.failures++
+	cost := min(troubleMax, time.Duration(float64(troubleBase)*math.Exp2(float64(min(t.failures, 8)-1))))
+	t.at, t.until = now, now.Add(cost)
+	l.trouble[node] = t
+}
+
+// worked clears a node's trouble.
+func (l *ledger) worked(node mesh.NodeID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.trouble, node)
+}
+
+// troubles lists what is left of each node's penalty.
+func (l *ledger) troubles(v *mesh.View, now time.Time) map[mesh.NodeID]time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out map[mesh.NodeID]time.Duration
+	for id, t := range l.trouble {
+		if m, ok := v.Member(id); ok && reborn(m, t.at) {
+			delete(l.trouble, id)
+			continue
+		}
+		if left := t.until.Sub(now); left > 0 {
+			if out == nil {
+				out = map[mesh.NodeID]time.Duration{}
+			}
+			out[id] = left
+		}
+	}
+	return out
+}
+
+// reborn reports whether m is a process that began after at, by our clock: its
+// life as a member did. (Its own start time is by its own clock.)
+func reborn(m *mesh.Member, at time.Time) bool {
+	return m.Status == mesh.Alive && m.Since.After(at)
+}

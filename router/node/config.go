@@ -1,0 +1,110 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/hardware"
+)
+
+// Config makes a Node. Addresses are host:port; port 0 takes any free one.
+type Config struct {
+	Name      string   // shown to people; default the hostname
+	Cluster   string   // nodes of one cluster find each other; default "home"
+	StateDir  string   // holds the node's key, private; made when missing
+	API       string   // clients; default ":11435"
+	Peer      string   // other nodes, TLS; default ":11436"
+	Gossip    string   // membership, TCP and UDP; default ":11437"
+	Advertise string   // address that others shall use, when it cannot be seen from here
+	Key       mesh.Key // zero: the mesh is open to the network
+
+	Ollama    string // as OLLAMA_HOST; default 127.0.0.1:11434
+	Parallel  int    // OLLAMA_NUM_PARALLEL of that server; 0 learns it
+	MaxLoaded int    // OLLAMA_MAX_LOADED_MODELS of that server; 0 unknown
+
+	// Detect looks at the hardware; nil detects this machine's.
+	Detect func(context.Context) hardware.Inventory
+	// Refresh brings the free numbers of an inventory up to date; nil reads
+	// this machine's. Set together with Detect.
+	Refresh   func(context.Context, hardware.Inventory) hardware.Inventory
+	Overrides hardware.Overrides
+
+	MaxBody    int64         // bytes of a request body; default 64 MiB
+	StreamIdle time.Duration // longest silence inside an answer; default 120 s
+	Grace      time.Duration // for running answers when the node stops; default 30 s
+
+	Version string
+	Logger  *slog.Logger
+}
+
+func (c *Config) validate() error {
+	if c.StateDir == "" {
+		return errors.New("node: no state directory")
+	}
+	if c.Name == "" {
+		c.Name = hostname()
+	}
+	c.Cluster = or(c.Cluster, "home")
+	c.API = or(c.API, ":11435")
+	c.Peer = or(c.Peer, ":11436")
+	c.Gossip = or(c.Gossip, ":11437")
+	if c.Grace == 0 {
+		c.Grace = 30 * time.Second
+	}
+	if c.Detect == nil {
+		system := hardware.NewSystem()
+		c.Detect = func(ctx context.Context) hardware.Inventory { return hardware.Detect(ctx, system) }
+		c.Refresh = func(ctx context.Context, i hardware.Inventory) hardware.Inventory {
+			return hardware.Refresh(ctx, system, i)
+		}
+	}
+	if c.Refresh == nil {
+		c.Refresh = func(_ context.Context, i hardware.Inventory) hardware.Inventory { return i }
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// hostname is the machine's name without its domain.
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return "node"
+	}
+	short, _, _ := strings.Cut(name, ".")
+	return short
+}
+
+func or(s, fallback string) string {
+	if s == "" {
+		return fallback
+	}
+	return s
+}
+
+// PortError says that a port could not be bound.
+type PortError struct {
+	What string // "api", "peer" or "gossip"
+	Addr string
+	Err  error
+}
+
+func (e *PortError) Error() string { return fmt.Sprintf("%s port %s: %v", e.What, e.Addr, e.Err) }
+func (e *PortError) Unwrap() error { return e.Err }
+
+func listen(what, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, &PortError{What: what, Addr: addr, Err: err}
+	}
+	return l, nil
+}

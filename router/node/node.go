@@ -1,0 +1,261 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/hardware"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/identity"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/admin"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
+)
+
+// Node is one machine of a mesh.
+type Node struct {
+	config   Config
+	log      *slog.Logger
+	identity *identity.Identity
+	mesh     *mesh.Mesh
+	backend  *backend.Backend
+	ollama   *url.URL
+	router   *router.Router
+
+	api, peer        net.Listener
+	apiHTTP, peerTLS *http.Server
+
+	leave   chan struct{} // closed by Leave: stop in order
+	leaving sync.Once
+	kill    chan struct{} // closed by Kill: stop at once
+	killing sync.Once
+}
+
+// errKilled ends a node that Kill stopped.
+var errKilled = errors.New("node: killed")
+
+// New checks c, loads or makes the node's identity and binds its three ports.
+// It starts nothing; Close gives the ports back when Run is never called.
+func New(c Config) (*Node, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{config: c, log: c.Logger, leave: make(chan struct{}), kill: make(chan struct{})}
+	if err := n.build(); err != nil {
+		n.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) build() (err error) {
+	c := &n.config
+	if n.identity, err = identity.LoadOrCreate(c.StateDir); err != nil {
+		return err
+	}
+	if n.api, err = listen("api", c.API); err != nil {
+		return err
+	}
+	if n.peer, err = listen("peer", c.Peer); err != nil {
+		return err
+	}
+	if n.mesh, err = n.buildMesh(); err != nil {
+		return err
+	}
+	if n.ollama, err = backend.ParseHost(c.Ollama); err != nil {
+		return err
+	}
+	n.backend, err = backend.New(backend.Config{
+		Host: c.Ollama, Parallel: c.Parallel, MaxLoaded: c.MaxLoaded,
+		Node: n.identity.ID(), RatesFile: filepath.Join(c.StateDir, "rates.json"),
+		Logger: c.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	n.router, err = router.New(router.Config{
+		Mesh: n.mesh, Backend: local{n.backend, n.mesh}, Peers: n.mesh.PeerTransport(),
+		Admin: admin.Handler(admin.Config{
+			View: n.mesh.View, Cluster: c.Cluster, API: n.Endpoint(), Version: c.Version, Leave: n.Leave,
+		}),
+		MaxBody: c.MaxBody, StreamIdle: c.StreamIdle, Version: c.Version, Logger: c.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	n.buildServers()
+	return nil
+}
+
+func (n *Node) buildMesh() (*mesh.Mesh, error) {
+	c := &n.config
+	m := mesh.DefaultConfig()
+	m.Identity, m.Cluster, m.Log = n.identity, c.Cluster, c.Logger
+	m.Info.Hostname, m.Info.Version = c.Name, c.Version
+	m.Info.PeerPort, m.Info.APIPort = port(n.peer), port(n.api)
+	if !c.Key.IsZero() {
+		m.Keys = []mesh.Key{c.Key}
+	}
+	var err error
+	if m.Bind, err = address(c.Gossip); err != nil {
+		return nil, &PortError{What: "gossip", Addr: c.Gossip, Err: err}
+	}
+	if c.Advertise != "" {
+		if m.Advertise, err = address(c.Advertise); err != nil {
+			return nil, fmt.Errorf("node: advertise address: %w", err)
+		}
+	}
+	made, err := mesh.New(m)
+	if errors.Is(err, mesh.ErrPortInUse) {
+		err = &PortError{What: "gossip", Addr: c.Gossip, Err: err}
+	}
+	return made, err
+}
+
+// address reads host:port or host; without a host it is every address, without
+// a port port 0.
+func address(text string) (netip.AddrPort, error) {
+	if ip, err := netip.ParseAddr(text); err == nil {
+		return netip.AddrPortFrom(ip, 0), nil
+	}
+	addr, err := net.ResolveTCPAddr("tcp", text)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	if addr.IP == nil {
+		return netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(addr.Port)), nil
+	}
+	return addr.AddrPort(), nil
+}
+
+func port(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
+
+// Mesh is the node's membership.
+func (n *Node) Mesh() *mesh.Mesh { return n.mesh }
+
+// Backend is the node's local Ollama.
+func (n *Node) Backend() *backend.Backend { return n.backend }
+
+// Router is the node's request path.
+func (n *Node) Router() *router.Router { return n.router }
+
+// Name is what the node calls itself.
+func (n *Node) Name() string { return n.config.Name }
+
+// ID names the node.
+func (n *Node) ID() mesh.NodeID { return n.identity.ID() }
+
+// APIAddr is where clients reach the node; its host may be unspecified.
+func (n *Node) APIAddr() netip.AddrPort { return n.api.Addr().(*net.TCPAddr).AddrPort() }
+
+// Endpoint is the URL of the client port on this machine.
+func (n *Node) Endpoint() string {
+	addr := n.APIAddr()
+	host := "127.0.0.1"
+	if ip := addr.Addr().Unmap(); !ip.IsUnspecified() {
+		host = ip.String()
+	}
+	return "http://" + net.JoinHostPort(host, fmt.Sprint(addr.Port()))
+}
+
+// Inventory detects the hardware anew and applies the overrides.
+func (n *Node) Inventory(ctx context.Context) hardware.Inventory {
+	return n.config.Detect(ctx).Apply(n.config.Overrides)
+}
+
+// Leave asks a running node to stop in order; it returns at once.
+func (n *Node) Leave() { n.leaving.Do(func() { close(n.leave) }) }
+
+// Kill stops a running node at once, without goodbye, as a crash would. For
+// tests and demonstrations.
+func (n *Node) Kill() { n.killing.Do(func() { close(n.kill) }) }
+
+// Close gives back the ports of a node that never ran.
+func (n *Node) Close() {
+	for _, l := range []net.Listener{n.api, n.peer} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+	if n.mesh != nil {
+		n.mesh.Close()
+	}
+}
+
+// Run runs the node until ctx ends or Leave is called, and then stops it in
+// order: drain, finish, say goodbye. It returns when everything has ended; nil
+// after a stop that was asked for.
+func (n *Node) Run(ctx context.Context) error {
+	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(nil)
+	group, gctx := errgroup.WithContext(life)
+	group.Go(func() error { return n.mesh.Run(gctx) })
+	group.Go(func() error {
+		return n.backend.Run(gctx, voice{n.mesh, n.log}, n.Inventory(gctx), n.config.Refresh)
+	})
+	group.Go(func() error { return serving(n.apiHTTP.Serve(n.api)) })
+	group.Go(func() error { return serving(n.peerTLS.ServeTLS(n.peer, "", "")) })
+	group.Go(func() error {
+		<-gctx.Done() // whatever ends the group ends the servers
+		_ = n.apiHTTP.Close()
+		_ = n.peerTLS.Close()
+		return nil
+	})
+	select {
+	case <-ctx.Done():
+		n.farewell(life)
+	case <-n.leave:
+		n.farewell(life)
+	case <-n.kill:
+		end(errKilled)
+	case <-gctx.Done():
+	}
+	end(nil)
+	return group.Wait()
+}
+
+// farewell stops a node in order. The mesh hears first that it drains, so that
+// nobody sends it new work; then the listeners close for new requests, what
+// runs gets its grace, and the goodbye comes last.
+func (n *Node) farewell(ctx context.Context) {
+	n.log.Info("draining", "grace", n.config.Grace)
+	n.mesh.SetDraining(true)
+	n.backend.Drain()
+	grace, cancel := context.WithTimeout(ctx, n.config.Grace)
+	defer cancel()
+	var wait sync.WaitGroup
+	for _, server := range []*http.Server{n.apiHTTP, n.peerTLS} {
+		wait.Go(func() {
+			if err := server.Shutdown(grace); err != nil && ctx.Err() == nil {
+				n.log.Warn("stopping with requests still running", "err", err)
+			}
+		})
+	}
+	wait.Wait()
+	bye, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if err := n.mesh.Leave(bye); err != nil {
+		n.log.Warn("left without goodbye", "err", err)
+	}
+}
+
+func serving(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// OllamaHost is where the node looks for its Ollama.
+func (n *Node) OllamaHost() string { return n.ollama.Host }

@@ -1,0 +1,53 @@
+package node
+
+import (
+	"bytes"
+	"log"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/identity"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
+)
+
+// buildServers makes the two HTTP servers. Limits on headers and idle time
+// bound what a slow or idle client may hold; an answer may take as long as it
+// takes.
+func (n *Node) buildServers() {
+	n.apiHTTP = &http.Server{
+		Handler:           n.router.Client(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       120 * time.Second,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          quiet(n.log.With("server", "api")),
+	}
+	forwards, rest := n.router.Peer(), n.mesh.Handler()
+	n.peerTLS = &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if strings.HasPrefix(req.URL.Path, router.ForwardPath+"/") {
+				forwards.ServeHTTP(w, req)
+				return
+			}
+			rest.ServeHTTP(w, req)
+		}),
+		TLSConfig:         n.identity.ServerTLS(n.mesh.Allow),
+		ReadHeaderTimeout: 10 * time.Second,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          quiet(n.log.With("server", "peer")),
+	}
+	identity.ConfigureServer(n.peerTLS)
+}
+
+// quiet takes the lines that net/http writes of its own accord and keeps them
+// at debug: they tell of clients that broke off, and may quote what they sent.
+func quiet(l *slog.Logger) *log.Logger { return log.New(httpLog{l}, "", 0) }
+
+type httpLog struct{ log *slog.Logger }
+
+func (h httpLog) Write(p []byte) (int, error) {
+	line, _, _ := bytes.Cut(p, []byte("\n"))
+	h.log.Debug("http server", "line", string(line))
+	return len(p), nil
+}

@@ -1,0 +1,242 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
+)
+
+// job is one request to run on the local Ollama.
+type job struct {
+	id, method, path string
+	kind             wire.Kind
+	stream           bool
+	header           http.Header
+	body             io.Reader
+	length           int64
+	work             backend.Work
+}
+
+// errDown says that the local Ollama took no connection: nothing was run.
+var errDown = errors.New("router: local ollama is down")
+
+// execute admits j at the gate and runs it on the local Ollama. It returns when
+// the answer's head is there; ctx ends the work at any time.
+//
+// err != nil: nothing runs and nothing is held.
+func (r *Router) execute(ctx context.Context, j *job) (*answer, error) {
+	leave := func(backend.Usage) {}
+	if j.kind.Inference() {
+		var err error
+		if leave, err = r.backend.Enter(ctx, j.work); err != nil {
+			return nil, err
+		}
+	}
+	var connected atomic.Bool
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), j.method, j.path, j.body)
+	if err != nil {
+		leave(backend.Usage{})
+		return nil, err
+	}
+	req.Header = j.header
+	req.ContentLength = j.length
+	resp, err := r.backend.Do(req) //nolint:bodyclose // the meter closes it
+	if err != nil {
+		leave(backend.Usage{})
+		if !connected.Load() && ctx.Err() == nil {
+			r.backend.Poke()
+			return nil, fmt.Errorf("%w: %w", errDown, err)
+		}
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusNotFound || resp.StatusCode >= http.StatusInternalServerError {
+		r.backend.Poke() // the catalog may be older than a delete
+	}
+	m := newMeter(j, resp, leave, r.backend)
+	return &answer{
+		status: resp.StatusCode, header: resp.Header, body: m, close: m.Close,
+		load: func() *mesh.Load { return nil },
+	}, nil
+}
+
+// refusal reads why the local gate (or a dead Ollama) refused a job.
+func refusal(err error) (reason string, retry time.Duration, ok bool) {
+	if errors.Is(err, errDown) {
+		return RefusedDown, 0, true
+	}
+	var refused *backend.Refused
+	if !errors.As(err, &refused) {
+		return "", 0, false
+	}
+	switch {
+	case errors.Is(err, backend.ErrLate):
+		reason = RefusedLate
+	case errors.Is(err, backend.ErrDraining):
+		reason = RefusedDraining
+	case errors.Is(err, backend.ErrDown):
+		reason = RefusedDown
+	case errors.Is(err, backend.ErrNoModel):
+		reason = RefusedNoModel
+	default:
+		reason = RefusedSaturated
+	}
+	return reason, refused.RetryAfter, true
+}
+
+// Peer handles what other nodes forward to this one, on a listener that has
+// verified them as members.
+func (r *Router) Peer() http.Handler { return http.HandlerFunc(r.servePeer) }
+
+func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
+	path := strings.TrimPrefix(req.URL.Path, ForwardPath)
+	route, _, ok := wire.Lookup(req.Method, path)
+	if !ok || !forwarded(route) {
+		http.NotFound(w, req)
+		return
+	}
+	// The owner's part in the request ends with ctx: when the ingress gives
+	// up, this handler's context ends, and so does the work on the GPU.
+	ctx, cancel := context.WithCancel(req.Context())
+	defer cancel()
+	queue := make(chan sign, 1)
+	h := req.Header
+	j := &job{
+		id: h.Get(headerRequestID), method: route.Method, path: route.Path, kind: route.Kind,
+		header: callerHeaders(h), body: req.Body, length: req.ContentLength,
+		work: backend.Work{
+			ID: h.Get(headerRequestID), Key: h.Get(headerKey),
+			PromptTokens: headerInt(h, headerPrompt), OutputTokens: headerInt(h, headerOutput),
+			Context: headerInt(h, headerContext), Client: h.Get(headerClient),
+			Batch: h.Get(headerClass) == "batch", Promise: -1,
+			Notify: func(position int, start time.Duration) {
+				select {
+				case <-queue: // an older one, unread
+				default:
+				}
+				select {
+				case queue <- sign{phase: "queued", position: position, start: start}:
+				default:
+				}
+			},
+		},
+	}
+	if h.Get(headerPromise) != "" {
+		j.work.Promise = time.Duration(headerInt(h, headerPromise)) * time.Millisecond
+	}
+	type result struct {
+		answer *answer
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		a, err := r.execute(ctx, j)
+		done <- result{a, err}
+	}()
+	tick := time.NewTicker(signEvery)
+	defer tick.Stop()
+	last := sign{phase: "running"}
+	alive := r.showLife(w, req, last)
+	for alive {
+		select {
+		case last = <-queue:
+			alive = r.showLife(w, req, last)
+		case <-tick.C:
+			alive = r.showLife(w, req, last)
+		case res := <-done:
+			clearSign(w.Header())
+			if res.err != nil {
+				r.refuse(w, req, res.err)
+				return
+			}
+			defer res.answer.close()
+			r.answerPeer(w, res.answer)
+			return
+		}
+	}
+	if res := <-done; res.answer != nil { // soon: its context has ended
+		res.answer.close()
+	}
+}
+
+// showLife sends one sign of life; false: the ingress has left, and the header
+// map must not be touched any more. The HTTP/2 server waits for a 1xx to be
+// written, except when the stream ends meanwhile: then its writer may still
+// read the map.
+func (r *Router) showLife(w http.ResponseWriter, req *http.Request, s sign) bool {
+	clearSign(w.Header())
+	s.load = r.backend.Load()
+	s.write(w.Header())
+	w.WriteHeader(http.StatusProcessing)
+	return req.Context().Err() == nil
+}
+
+// refuse answers a forward that was not run.
+func (r *Router) refuse(w http.ResponseWriter, req *http.Request, err error) {
+	if req.Context().Err() != nil {
+		return // the ingress has left
+	}
+	reason, retry, ok := refusal(err)
+	writeLoad(w.Header(), r.backend.Load())
+	if !ok {
+		// The connection to Ollama broke before an answer: it may have run.
+		r.log.Warn("ollama broke off before answering", "request", req.Header.Get(headerRequestID), "err", err)
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	w.Header().Set(headerRefused, reason)
+	if retry > 0 {
+		w.Header().Set(headerStart, strconv.FormatInt(retry.Milliseconds(), 10))
+	}
+	w.WriteHeader(http.StatusTooManyRequests)
+}
+
+// answerPeer streams an answer to the ingress, each piece flushed as it comes.
+// A broken answer breaks the stream: it never ends cleanly.
+func (r *Router) answerPeer(w http.ResponseWriter, a *answer) {
+	h := w.Header()
+	answerHeaders(h, a.header)
+	if n := a.header.Get("Content-Length"); n != "" {
+		h.Set("Content-Length", n)
+	}
+	writeLoad(h, r.backend.Load())
+	w.WriteHeader(a.status)
+	out := http.NewResponseController(w)
+	if err := out.Flush(); err != nil {
+		return
+	}
+	buf := bufferPool.Get().(*[]byte)
+	defer bufferPool.Put(buf)
+	for {
+		n, err := a.body.Read(*buf)
+		if n > 0 {
+			if _, werr := w.Write((*buf)[:n]); werr != nil {
+				return
+			}
+			if werr := out.Flush(); werr != nil {
+				return
+			}
+		}
+		if err == io.EOF {
+			a.close() // counts the request out before the report is written
+			if text := loadText(r.backend.Load()); text != "" {
+				h.Set(http.TrailerPrefix+headerLoad, text)
+			}
+			return
+		}
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+	}
+}

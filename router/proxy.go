@@ -1,0 +1,215 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
+)
+
+// maxSpent is the most tries per request that may have cost a GPU work: the
+// first and two more (Google SRE, ch. 21: at most 3 attempts). Refusals and
+// failed dials cost nothing and do not count.
+const maxSpent = 3
+
+// maxRepicks bounds how often a refusal with fresher load leads to a new
+// choice; after that the request goes to the best node without a promise.
+const maxRepicks = 3
+
+// noPromise lets an owner queue a request for as long as it takes.
+const noPromise time.Duration = -1
+
+// dispatch carries f to the best candidate, and on to the next when one fails,
+// until the client has its answer or an error.
+func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
+	out := &relay{w: w, flush: http.NewResponseController(w), f: f, r: r}
+	var last *AttemptError
+	for {
+		c, ok := r.pick(f)
+		if !ok {
+			r.giveUp(out, f, last)
+			return
+		}
+		e := r.try(req.Context(), out, f, c)
+		if e == nil {
+			return
+		}
+		r.note(f, e)
+		again := f.route.Class.Repeatable()
+		switch action := e.Next(again); {
+		case action == Repick && f.repicks < maxRepicks:
+			f.repicks++
+			f.told(e)
+			continue
+		case action == Repick:
+			f.repicks++ // from now on without a promise
+			if f.repicks > 2*maxRepicks {
+				f.tried = append(f.tried, e.Node)
+			}
+			continue
+		case action == TryNext && f.spent < maxSpent,
+			action == TryOnce && f.spent < 2:
+			f.tried = append(f.tried, e.Node)
+			last = worse(last, e)
+			continue
+		case action == Resume:
+			out.fail(streamError(e))
+			return
+		case action == GiveUp && errors.Is(e.Err, ErrClientGone):
+			return
+		default:
+			r.giveUp(out, f, e)
+			return
+		}
+	}
+}
+
+// pick chooses the best member that has not failed this request yet, from the
+// newest picture there is, and from what owners said of their queues when they
+// refused it.
+func (r *Router) pick(f *flight) (best Candidate, ok bool) {
+	for _, c := range r.config.Policy(f.Request, r.Snapshot(f.Request)) {
+		if f.wasTried(c.ID) {
+			continue
+		}
+		if start, told := f.starts[c.ID]; told {
+			c.Estimate.Wait = max(c.Estimate.Wait, start)
+		}
+		if !ok || c.Estimate.Total() < best.Estimate.Total() {
+			best, ok = c, true
+		}
+		if _, told := f.starts[best.ID]; !told {
+			return best, true // candidates come in order: none further is better
+		}
+	}
+	return best, ok
+}
+
+// soonerElsewhere reports whether a request that waits at c for another start
+// would be answered sooner by another node, by a margin worth the move.
+func (r *Router) soonerElsewhere(f *flight, c Candidate, start time.Duration) bool {
+	if f.repicks >= maxRepicks {
+		return false
+	}
+	best, ok := r.pick(f)
+	if !ok || best.ID == c.ID {
+		return false
+	}
+	here := c.Estimate
+	here.Wait = start
+	return best.Estimate.Total()+moveMargin < here.Total()
+}
+
+// moveMargin keeps a waiting request from moving for a gain that the move
+// itself, or the error of the estimates, would eat.
+const moveMargin = 500 * time.Millisecond
+
+// try makes one attempt and relays its answer. nil: the client has its answer.
+func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *AttemptError {
+	f.attempts++
+	promise := c.Estimate.Wait
+	if f.repicks >= maxRepicks {
+		promise = noPromise
+	}
+	done := r.ledger.dispatch(c.ID, Work{
+		Key: f.Key, PromptTokens: f.PromptTokens, OutputTokens: f.OutputTokens, Sent: time.Now(),
+	})
+	defer done()
+	a, e := r.attempt(ctx, f, c, promise)
+	if e != nil {
+		if e.Phase == PhaseHeader && !errors.Is(e.Err, ErrRefused) && !errors.Is(e.Err, ErrMoved) {
+			f.spent++
+		}
+		return e
+	}
+	defer a.close()
+	f.spent++
+	if e := out.copy(a); e != nil {
+		return e
+	}
+	r.mesh.Observe(c.ID, a.load())
+	r.ledger.worked(c.ID)
+	return nil
+}
+
+// note books a failure and says it in one line.
+func (r *Router) note(f *flight, e *AttemptError) {
+	if e.Sick() {
+		r.ledger.failed(e.Node, time.Now())
+	}
+	if errors.Is(e.Err, ErrClientGone) {
+		f.log.Debug("client left", "node", e.Name, "phase", e.Phase.String())
+		return
+	}
+	level := slog.LevelDebug // a refusal is everyday
+	if e.Sick() {
+		level = slog.LevelInfo
+	}
+	f.log.Log(context.Background(), level, "attempt failed", "node", e.Name, "phase", e.Phase.String(), "err", e.Err,
+		"status", e.Status, "refusal", e.Refusal, "attempt", f.attempts)
+}
+
+// worse keeps the more telling of two failures: an answer of Ollama's own says
+// more to a client than a connection that broke.
+func worse(a, b *AttemptError) *AttemptError {
+	if a != nil && errors.Is(a.Err, ErrStatus) && !errors.Is(b.Err, ErrStatus) {
+		return a
+	}
+	return b
+}
+
+// giveUp answers a request that nobody could serve.
+func (r *Router) giveUp(out *relay, f *flight, last *AttemptError) {
+	switch {
+	case last == nil:
+		out.fail(r.nobody(f))
+	case errors.Is(last.Err, ErrClientGone):
+	case errors.Is(last.Err, ErrStatus) && len(last.Body) > 0:
+		out.whole(last)
+	case errors.Is(last.Err, ErrRefused):
+		out.fail(wire.ErrBusy(max(last.RetryAfter, time.Second), "every node that could serve it is busy ("+last.Refusal+")"))
+	default:
+		out.fail(wire.ErrNoNode(f.peek.Model, people(last), retrySoon))
+	}
+}
+
+// people words a failure for a client, without addresses or internals.
+func people(e *AttemptError) string {
+	name := e.Name
+	switch {
+	case errors.Is(e.Err, mesh.ErrMemberFailed):
+		return name + " has died"
+	case errors.Is(e.Err, mesh.ErrMemberLeft):
+		return name + " has left"
+	case errors.Is(e.Err, ErrSilent):
+		return name + " gives no sign of life"
+	case errors.Is(e.Err, ErrStatus):
+		return name + " answered " + strconv.Itoa(e.Status)
+	case errors.Is(e.Err, ErrCut):
+		return name + " broke off"
+	case e.Phase == PhaseDial:
+		return name + " cannot be reached"
+	}
+	return name + " broke off"
+}
+
+// streamError is the error that ends an answer which broke off and cannot be
+// taken on.
+func streamError(e *AttemptError) *wire.Error {
+	return wire.ErrInterrupted(people(e))
+}
+
+// retrySoon is when to try again after nodes failed: by then those that are to
+// come back have, or membership knows that they will not.
+const retrySoon = 2 * time.Second
+
+// nobody explains why no member may serve f.
+func (r *Router) nobody(f *flight) *wire.Error {
+	_, refusals := Explain(f.Request, r.Snapshot(f.Request))
+	return explainNobody(f, r.mesh.View(), refusals)
+}

@@ -1,0 +1,178 @@
+package router
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
+)
+
+// relay writes one request's answer to its client: whole frames only, each
+// flushed as it comes, so that what the client has is always known.
+type relay struct {
+	w     http.ResponseWriter
+	flush *http.ResponseController
+	f     *flight
+	r     *Router
+
+	committed bool   // the client has headers
+	sent      []byte // text that the client has, for a continuation
+}
+
+// copy relays a to the client. nil: the answer is complete, or the client has
+// left.
+func (o *relay) copy(a *answer) *AttemptError {
+	if streamed(a.header) {
+		return o.copyFrames(a)
+	}
+	return o.copyWhole(a)
+}
+
+// copyWhole relays an unstreamed answer. Nothing reaches the client before all
+// of it is there, so a node that dies inside it costs a retry, not an answer.
+func (o *relay) copyWhole(a *answer) *AttemptError {
+	body, err := io.ReadAll(io.LimitReader(a.body, maxWhole+1))
+	if err != nil {
+		return o.broken(a, PhaseHeader, err)
+	}
+	o.commit(a)
+	if int64(len(body)) <= maxWhole {
+		o.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	o.w.WriteHeader(a.status)
+	if _, err := o.w.Write(body); err != nil {
+		return nil // the client has left; its context stops the owner
+	}
+	if int64(len(body)) <= maxWhole {
+		return nil
+	}
+	if _, err := io.Copy(o.w, a.body); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// maxWhole bounds how much of an unstreamed answer waits in memory for its
+// end; what is longer flows through.
+const maxWhole = 32 << 20
+
+func (o *relay) copyFrames(a *answer) *AttemptError {
+	kind := o.f.route.Kind
+	scanner, tail := wire.NewScanner(kind.Framing(), 0), wire.NewTail(kind)
+	buf := bufferPool.Get().(*[]byte)
+	defer bufferPool.Put(buf)
+	var ready []byte // the whole frames of one read, written at once
+	for {
+		n, err := a.body.Read(*buf)
+		_, _ = scanner.Write((*buf)[:n]) // never fails
+		ready = ready[:0]
+		for {
+			frame, ok := scanner.Next()
+			if !ok {
+				break
+			}
+			chunk := frame.Inspect(kind)
+			if chunk.Error != "" || chunk.Swallowed {
+				if o.write(a, ready) != nil {
+					return nil
+				}
+				return o.errorFrame(a, frame.Raw)
+			}
+			tail.Add(chunk)
+			o.sent = chunk.AppendText(o.sent)
+			ready = append(ready, frame.Raw...)
+		}
+		if err == io.EOF && tail.Ended() {
+			rest, _ := scanner.Rest()
+			ready = append(ready, rest.Raw...)
+		}
+		if o.write(a, ready) != nil {
+			return nil
+		}
+		switch {
+		case err == nil:
+		case err != io.EOF:
+			return o.broken(a, o.phase(), err)
+		case tail.Ended(), tail.Runaway():
+			return nil
+		default:
+			return o.broken(a, o.phase(), ErrCut)
+		}
+	}
+}
+
+// errorFrame handles an error that the owner's Ollama wrote into its stream.
+func (o *relay) errorFrame(a *answer, frame []byte) *AttemptError {
+	e := o.broken(a, o.phase(), ErrStatus)
+	e.Status, e.Header, e.Body = a.status, a.header, append([]byte(nil), frame...)
+	return e
+}
+
+// write sends whole frames to the client.
+func (o *relay) write(a *answer, frames []byte) error {
+	if len(frames) == 0 {
+		return nil
+	}
+	if !o.committed {
+		o.commit(a)
+		o.w.WriteHeader(a.status)
+	}
+	if _, err := o.w.Write(frames); err != nil {
+		return err
+	}
+	return o.flush.Flush()
+}
+
+// commit writes the headers that say who answers; from here on the answer is
+// this one.
+func (o *relay) commit(a *answer) {
+	o.committed = true
+	h := o.w.Header()
+	answerHeaders(h, a.header)
+	o.mark(a.member.Name)
+}
+
+func (o *relay) mark(node string) {
+	h := o.w.Header()
+	h.Set(headerNode, node)
+	h.Set(headerAttempts, strconv.Itoa(o.f.attempts))
+}
+
+func (o *relay) phase() Phase {
+	if o.committed {
+		return PhaseStream
+	}
+	return PhaseHeader
+}
+
+func (o *relay) broken(a *answer, phase Phase, err error) *AttemptError {
+	return &AttemptError{Node: a.member.ID, Name: a.member.Name, Phase: phase, Err: err}
+}
+
+// whole relays an owner's error answer as it came.
+func (o *relay) whole(e *AttemptError) {
+	answerHeaders(o.w.Header(), e.Header)
+	o.mark(e.Name)
+	o.w.WriteHeader(e.Status)
+	_, _ = o.w.Write(e.Body)
+}
+
+// fail ends the answer with an error in the caller's dialect. After the first
+// byte it is an error frame and a connection that does not end cleanly.
+func (o *relay) fail(e *wire.Error) {
+	if !o.committed {
+		o.w.Header().Set(headerAttempts, strconv.Itoa(o.f.attempts))
+		writeError(o.w, o.f.route.Kind.Dialect(), e)
+		return
+	}
+	_, err := o.w.Write(e.Frame(o.f.route.Kind))
+	if err == nil {
+		err = o.flush.Flush()
+	}
+	if err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return
+	}
+	panic(http.ErrAbortHandler)
+}
