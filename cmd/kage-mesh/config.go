@@ -1,0 +1,130 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+	"go.yaml.in/yaml/v3"
+)
+
+// configFlag names the configuration file.
+func configFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "config", EnvVars: []string{"KAGE_CONFIG"},
+		Usage: "configuration `FILE`, YAML with the names of these flags (default: config.yaml in " + configHome() + ", then " + configSystem() + ")",
+	}
+}
+
+// configHome and configSystem are where a configuration file is looked for.
+func configHome() string {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return configSystem()
+	}
+	return filepath.Join(dir, "kage-mesh")
+}
+
+func configSystem() string {
+	if runtime.GOOS == "windows" {
+		return filepath.Join(os.Getenv("ProgramData"), "kage-mesh")
+	}
+	return "/etc/kage-mesh"
+}
+
+// applyConfig fills in the flags that neither the command line nor the
+// environment set from the configuration file, if there is one.
+func applyConfig(c *cli.Context) error {
+	path, data, err := readConfig(c.String("config"))
+	if err != nil || data == nil {
+		return err
+	}
+	var values map[string]yaml.Node
+	if err := yaml.Unmarshal(data, &values); err != nil {
+		return usage("it holds lines such as 'name: gpu-box'", "cannot read %s: %w", path, err)
+	}
+	var known []string
+	for _, f := range c.Command.Flags {
+		if name := f.Names()[0]; name != "config" && name != "help" {
+			known = append(known, name)
+		}
+	}
+	for key, node := range values {
+		if !slices.Contains(known, key) {
+			fix := "known settings are the flags of 'kage-mesh " + c.Command.Name + " --help'"
+			if near := nearest(key, known); near != "" {
+				fix = "did you mean '" + near + "'? " + fix
+			}
+			return usage(fix, "%s:%d: unknown setting '%s'", path, node.Line, key)
+		}
+		if c.IsSet(key) {
+			continue
+		}
+		for _, value := range scalars(&node) {
+			if err := c.Set(key, value); err != nil {
+				return usage("see 'kage-mesh "+c.Command.Name+" --help'", "%s:%d: bad value for '%s': %w", path, node.Line, key, err)
+			}
+		}
+	}
+	return nil
+}
+
+// scalars are a setting's values: one, or the items of a list.
+func scalars(n *yaml.Node) []string {
+	if n.Kind != yaml.SequenceNode {
+		return []string{n.Value}
+	}
+	var out []string
+	for _, item := range n.Content {
+		out = append(out, item.Value)
+	}
+	return out
+}
+
+// readConfig reads the file named, or the first of the default places that has
+// one; nil data means there is none.
+func readConfig(named string) (path string, data []byte, err error) {
+	if named != "" {
+		data, err = os.ReadFile(named)
+		if err != nil {
+			return named, nil, usage("check the path in --config", "cannot read the configuration: %w", err)
+		}
+		return named, data, nil
+	}
+	for _, dir := range []string{configHome(), configSystem()} {
+		path = filepath.Join(dir, "config.yaml")
+		data, err = os.ReadFile(path)
+		switch {
+		case err == nil:
+			return path, data, nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return path, nil, usage("make it readable, or name another with --config", "cannot read the configuration: %w", err)
+		}
+	}
+	return "", nil, nil
+}
+
+// stateHome is where a node keeps its key and what it remembers.
+func stateHome() string {
+	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" {
+		return dir // systemd's StateDirectory=
+	}
+	if runtime.GOOS == "linux" {
+		if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+			return filepath.Join(dir, "kage-mesh")
+		}
+		if home, err := os.UserHomeDir(); err == nil {
+			return filepath.Join(home, ".local", "state", "kage-mesh")
+		}
+		return "/var/lib/kage-mesh"
+	}
+	if dir, err := os.UserConfigDir(); err == nil {
+		return filepath.Join(dir, "kage-mesh", "state")
+	}
+	return fmt.Sprintf("kage-mesh-state-%d", os.Getuid())
+}
