@@ -20,10 +20,11 @@ import (
 const errorBodyLimit = 64 << 10
 
 // attempt makes one try at one candidate and returns when the owner's answer
-// begins. Until then it ends early when the client leaves, when membership
-// says that the node is gone, when the owner shows no life, or when another
-// node would start the waiting request sooner; after that only the stream
-// itself and its idle limit are believed.
+// begins. Until then it ends early when the client leaves, when the connection
+// breaks, when the owner shows no life, or when another node would start the
+// waiting request sooner. That membership gave the node up makes the patience
+// shorter and no more: inference starves probers, and signs of life or a
+// stream that flows are the better evidence.
 //
 // err != nil: the attempt holds nothing. Otherwise the caller closes answer.
 func (r *Router) attempt(ctx context.Context, f *flight, c Candidate, promise time.Duration) (*answer, *AttemptError) {
@@ -35,14 +36,13 @@ func (r *Router) attempt(ctx context.Context, f *flight, c Candidate, promise ti
 
 func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, promise time.Duration) (*answer, *AttemptError) {
 	ctx, cancel := context.WithCancelCause(client)
-	gone := context.AfterFunc(c.Context(), func() { cancel(context.Cause(c.Context())) })
 	life := newWatchdog(cancel, ErrSilent, dialLimit)
+	gone := context.AfterFunc(c.Context(), func() { life.allow(doubtedSilence) })
 	var connected atomic.Bool
 	trace := &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) {
 			connected.Store(true)
-			life.limit = silence
-			life.feed()
+			life.allow(silence)
 		},
 		Got1xxResponse: func(_ int, h textproto.MIMEHeader) error {
 			life.feed()
@@ -74,20 +74,14 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 	if err != nil {
 		return nil, fail(err)
 	}
-	// From here on the stream is believed, not the gossip: inference starves
-	// probers, and a flowing stream is the better evidence.
-	if !gone() && context.Cause(ctx) != nil {
-		_ = resp.Body.Close()
-		return nil, fail(context.Cause(ctx))
-	}
+	gone()
 	if e := r.examine(c, resp); e != nil {
 		_ = resp.Body.Close()
 		life.stop()
 		cancel(nil)
 		return nil, e
 	}
-	life.limit = r.config.StreamIdle
-	life.feed()
+	life.allow(r.config.StreamIdle)
 	return &answer{
 		member: c.Member, status: resp.StatusCode, header: resp.Header,
 		body: watchedReader{causeReader{resp.Body, client, ctx}, life},
@@ -99,6 +93,10 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 		},
 	}, nil
 }
+
+// doubtedSilence is the patience with an owner that membership has given up:
+// one sign of life and a half.
+const doubtedSilence = signEvery * 3 / 2
 
 // dialLimit bounds the dial phase; the transport's own dial timeout is
 // shorter, this is the net below it.

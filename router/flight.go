@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
@@ -56,17 +57,26 @@ type answer struct {
 	load func() *mesh.Load
 }
 
-// watchdog cancels a context with a cause when nothing fed it for a while.
+// watchdog cancels a context with a cause when nothing fed it for a while. It
+// may be used from several goroutines.
 type watchdog struct {
 	timer *time.Timer
-	limit time.Duration
+	limit atomic.Int64 // a time.Duration
 }
 
 func newWatchdog(cancel context.CancelCauseFunc, cause error, limit time.Duration) *watchdog {
-	return &watchdog{timer: time.AfterFunc(limit, func() { cancel(cause) }), limit: limit}
+	w := &watchdog{timer: time.AfterFunc(limit, func() { cancel(cause) })}
+	w.limit.Store(int64(limit))
+	return w
 }
 
-func (w *watchdog) feed() { w.timer.Reset(w.limit) }
+// allow changes the limit and starts it anew.
+func (w *watchdog) allow(limit time.Duration) {
+	w.limit.Store(int64(limit))
+	w.feed()
+}
+
+func (w *watchdog) feed() { w.timer.Reset(time.Duration(w.limit.Load())) }
 func (w *watchdog) stop() { w.timer.Stop() }
 
 // watchedReader feeds its watchdog with every byte that comes.
