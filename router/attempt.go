@@ -82,11 +82,13 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 		return nil, e
 	}
 	life.allow(r.config.StreamIdle)
+	doubt := context.AfterFunc(c.Context(), func() { life.allow(min(doubted, r.config.StreamIdle)) })
 	return &answer{
 		member: c.Member, status: resp.StatusCode, header: resp.Header,
 		body: watchedReader{causeReader{resp.Body, client, ctx}, life},
 		load: func() *mesh.Load { return readLoad(resp.Trailer) },
 		close: func() {
+			doubt()
 			life.stop()
 			cancel(nil)
 			_ = resp.Body.Close()
@@ -98,13 +100,18 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 // one sign of life and a half.
 const doubtedSilence = signEvery * 3 / 2
 
+// doubted is the longest silence inside an answer of a node that membership
+// has given up: two to three times the slowest useful token, 2.8 a second for
+// a 72B model on a desktop, with room for a pause.
+const doubted = 10 * time.Second
+
 // dialLimit bounds the dial phase; the transport's own dial timeout is
 // shorter, this is the net below it.
 const dialLimit = 5 * time.Second
 
 func (r *Router) forwardRequest(ctx context.Context, f *flight, c Candidate, promise time.Duration) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
-		"https://"+string(c.ID)+ForwardPath+f.route.Path, bytes.NewReader(f.body))
+	path, body := f.ask()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+string(c.ID)+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -168,6 +175,9 @@ func (r *Router) attemptHere(client context.Context, f *flight, c Candidate, pro
 				}
 			},
 		},
+	}
+	if f.path == Exact {
+		j.takeUp(f.takeup)
 	}
 	a, err := r.execute(ctx, j)
 	if err != nil {

@@ -73,6 +73,7 @@ func (r *Router) serveForwarded(w http.ResponseWriter, req *http.Request, route 
 			Client: clientName(req), Arrived: time.Now(),
 		},
 		route: route, peek: peek, body: body, header: callerHeaders(req.Header),
+		off: r.config.NoContinue || strings.EqualFold(req.Header.Get(headerContinue), "off"),
 		log: r.log.With("request", id),
 	}
 	r.dispatch(w, req, f)

@@ -22,15 +22,51 @@ type flight struct {
 	body   []byte
 	header http.Header
 
-	attempts int                           // tries so far, the running one included
-	spent    int                           // of these, tries that may have cost a GPU work
-	repicks  int                           // refusals that led to a new choice
-	tried    []mesh.NodeID                 // never asked again
+	attempts int // tries so far, the running one included
+	spent    int // of these, tries that may have cost a GPU work
+	repicks  int // refusals that led to a new choice
+	tried    []trial
 	starts   map[mesh.NodeID]time.Duration // when owners that refused could start
+	failed   bool                          // the last try failed by no refusal: the next one is a retry
 	log      *slog.Logger
+
+	// An answer that broke off; see resume.go.
+	story     story
+	path      Path // how the present try goes on
+	composer  *wire.Composer
+	takeup    *takeup       // of an Exact path
+	takeBody  []byte        // the same as JSON
+	continued int           // breaks so far
+	unable    []mesh.NodeID // cannot take it up exactly
+	full      []mesh.NodeID // had no place in their queue
+	waits     int           // for a place
+	first     string        // version of the Ollama that began, "" unknown
+	same      bool          // the node that failed has got its second chance
+	off       bool          // the client, or this node, wants no continuation
 }
 
-func (f *flight) wasTried(id mesh.NodeID) bool { return slices.Contains(f.tried, id) }
+// trial is a try that speaks against asking its node again.
+type trial struct {
+	node mesh.NodeID
+	at   time.Time
+}
+
+// wasTried reports whether m has failed this request. A member that died and
+// came back is another one.
+func (f *flight) wasTried(m *mesh.Member) bool {
+	return slices.ContainsFunc(f.tried, func(t trial) bool { return t.node == m.ID && !m.Since.After(t.at) }) ||
+		slices.Contains(f.full, m.ID) || f.path == Exact && slices.Contains(f.unable, m.ID)
+}
+
+func (f *flight) exclude(id mesh.NodeID) { f.tried = append(f.tried, trial{id, time.Now()}) }
+
+// ask is the path and the body by which another node is asked.
+func (f *flight) ask() (path string, body []byte) {
+	if f.path == Exact {
+		return ContinuePath, f.takeBody
+	}
+	return ForwardPath + f.route.Path, f.body
+}
 
 // told keeps when an owner that refused could start the request: its own word,
 // and newer than any report.

@@ -33,6 +33,7 @@ const (
 	headerStart     = "X-Kage-Start"      // in a 102 and a refusal: expected start, ms
 	headerLoad      = "X-Kage-Load"       // the owner's load, fresher than gossip
 	headerContinue  = "X-Kage-Continue"   // from the client: "off" forbids continuation
+	headerClosing   = "X-Kage-Closing"    // of a taken-up answer: the tag that will end its thinking
 )
 
 // The owner's reasons to refuse, in headerRefused.

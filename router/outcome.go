@@ -116,7 +116,8 @@ func nextByStatus(status int, repeatable bool) Action {
 // leaves, a full queue or a bad request does not.
 func (e *AttemptError) Sick() bool {
 	switch {
-	case errors.Is(e.Err, ErrClientGone), errors.Is(e.Err, ErrMoved), errors.Is(e.Err, ErrRefused):
+	case errors.Is(e.Err, ErrClientGone), errors.Is(e.Err, ErrMoved), errors.Is(e.Err, ErrDiffers),
+		errors.Is(e.Err, ErrRefused):
 		return e.Refusal == RefusedDown
 	case errors.Is(e.Err, ErrStatus):
 		return e.Status >= 500 && e.Status != http.StatusServiceUnavailable

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,14 @@ type job struct {
 	body             io.Reader
 	length           int64
 	work             backend.Work
+	takeup           *takeup // an answer to go on with, in place of a body
+}
+
+// takeUp makes the job one that goes on with t.
+func (j *job) takeUp(t *takeup) {
+	route := generateRoute()
+	j.method, j.path, j.kind, j.stream = route.Method, route.Path, route.Kind, true
+	j.header, j.takeup = http.Header{"Content-Type": {"application/json"}}, t
 }
 
 // errDown says that the local Ollama took no connection: nothing was run.
@@ -42,6 +51,15 @@ func (r *Router) execute(ctx context.Context, j *job) (*answer, error) {
 		if leave, err = r.backend.Enter(ctx, j.work); err != nil {
 			return nil, err
 		}
+	}
+	closing := ""
+	if j.takeup != nil {
+		body, tag, err := r.prepare(ctx, j.takeup)
+		if err != nil {
+			leave(backend.Usage{})
+			return nil, err
+		}
+		j.body, j.length, closing = bytes.NewReader(body), int64(len(body)), tag
 	}
 	var connected atomic.Bool
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
@@ -64,6 +82,9 @@ func (r *Router) execute(ctx context.Context, j *job) (*answer, error) {
 	if resp.StatusCode == http.StatusNotFound || resp.StatusCode >= http.StatusInternalServerError {
 		r.backend.Poke() // the catalog may be older than a delete
 	}
+	if closing != "" {
+		resp.Header.Set(headerClosing, closing)
+	}
 	m := newMeter(j, resp, leave, r.backend)
 	return &answer{
 		status: resp.StatusCode, header: resp.Header, body: m, close: m.Close,
@@ -73,8 +94,13 @@ func (r *Router) execute(ctx context.Context, j *job) (*answer, error) {
 
 // refusal reads why the local gate (or a dead Ollama) refused a job.
 func refusal(err error) (reason string, retry time.Duration, ok bool) {
-	if errors.Is(err, errDown) {
+	switch {
+	case errors.Is(err, errDown):
 		return RefusedDown, 0, true
+	case errors.Is(err, errCannot):
+		return RefusedCannot, 0, true
+	case errors.Is(err, errFinished):
+		return RefusedFinished, 0, true
 	}
 	var refused *backend.Refused
 	if !errors.As(err, &refused) {
@@ -102,6 +128,15 @@ func (r *Router) Peer() http.Handler { return http.HandlerFunc(r.servePeer) }
 func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 	path := strings.TrimPrefix(req.URL.Path, ForwardPath)
 	route, _, ok := wire.Lookup(req.Method, path)
+	var taken *takeup
+	if req.Method == http.MethodPost && isTakeup(req.URL.Path) {
+		var err error
+		if taken, err = r.readTakeup(req.Body); err != nil {
+			r.refuse(w, req, err)
+			return
+		}
+		route, ok = generateRoute(), true
+	}
 	if !ok || !forwarded(route) {
 		http.NotFound(w, req)
 		return
@@ -134,6 +169,9 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 	}
 	if h.Get(headerPromise) != "" {
 		j.work.Promise = time.Duration(headerInt(h, headerPromise)) * time.Millisecond
+	}
+	if taken != nil {
+		j.takeUp(taken)
 	}
 	type result struct {
 		answer *answer
@@ -207,6 +245,9 @@ func (r *Router) refuse(w http.ResponseWriter, req *http.Request, err error) {
 func (r *Router) answerPeer(w http.ResponseWriter, a *answer) {
 	h := w.Header()
 	answerHeaders(h, a.header)
+	if tag := a.header.Get(headerClosing); tag != "" {
+		h.Set(headerClosing, tag)
+	}
 	if n := a.header.Get("Content-Length"); n != "" {
 		h.Set("Content-Length", n)
 	}

@@ -27,21 +27,33 @@ const noPromise time.Duration = -1
 // dispatch carries f to the best candidate, and on to the next when one fails,
 // until the client has its answer or an error.
 func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
+	defer r.budget.enter()()
 	out := &relay{w: w, flush: http.NewResponseController(w), f: f, r: r}
 	var last *AttemptError
 	for {
 		c, ok := r.pick(f)
 		if !ok {
+			if out.committed && r.stillHope(req.Context(), f, last) {
+				continue
+			}
 			r.giveUp(out, f, last)
 			return
 		}
 		e := r.try(req.Context(), out, f, c)
 		if e == nil {
+			r.ended(f, true)
 			return
 		}
 		r.note(f, e)
-		again := f.route.Class.Repeatable()
-		switch action := e.Next(again); {
+		f.failed = !errors.Is(e.Err, ErrRefused) && !errors.Is(e.Err, ErrMoved)
+		if out.committed {
+			last = e
+			if !r.resume(out, f, e) {
+				return
+			}
+			continue
+		}
+		switch action := e.Next(f.route.Class.Repeatable()); {
 		case action == Repick && f.repicks < maxRepicks:
 			f.repicks++
 			f.told(e)
@@ -49,17 +61,14 @@ func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
 		case action == Repick:
 			f.repicks++ // from now on without a promise
 			if f.repicks > 2*maxRepicks {
-				f.tried = append(f.tried, e.Node)
+				f.exclude(e.Node)
 			}
 			continue
 		case action == TryNext && f.spent < maxSpent,
 			action == TryOnce && f.spent < 2:
-			f.tried = append(f.tried, e.Node)
+			f.exclude(e.Node)
 			last = worse(last, e)
 			continue
-		case action == Resume:
-			out.fail(streamError(e))
-			return
 		case action == GiveUp && errors.Is(e.Err, ErrClientGone):
 			return
 		default:
@@ -73,8 +82,16 @@ func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
 // newest picture there is, and from what owners said of their queues when they
 // refused it.
 func (r *Router) pick(f *flight) (best Candidate, ok bool) {
+	var second *Candidate
 	for _, c := range r.config.Policy(f.Request, r.Snapshot(f.Request)) {
-		if f.wasTried(c.ID) {
+		if f.wasTried(c.Member) {
+			continue
+		}
+		if f.path == Restart && c.Info.Ollama != f.first {
+			// Another version has other defaults and says other things.
+			if second == nil {
+				second = &c
+			}
 			continue
 		}
 		if start, told := f.starts[c.ID]; told {
@@ -86,6 +103,9 @@ func (r *Router) pick(f *flight) (best Candidate, ok bool) {
 		if _, told := f.starts[best.ID]; !told {
 			return best, true // candidates come in order: none further is better
 		}
+	}
+	if !ok && second != nil {
+		return *second, true
 	}
 	return best, ok
 }
@@ -120,6 +140,13 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 		Key: f.Key, PromptTokens: f.PromptTokens, OutputTokens: f.OutputTokens, Sent: time.Now(),
 	})
 	defer done()
+	if f.failed {
+		proceed, err := r.budget.retry(ctx)
+		if err != nil {
+			return &AttemptError{Node: c.ID, Name: c.Name, Phase: PhaseDial, Err: ErrClientGone}
+		}
+		defer proceed()
+	}
 	a, e := r.attempt(ctx, f, c, promise)
 	if e != nil {
 		if e.Phase == PhaseHeader && !errors.Is(e.Err, ErrRefused) && !errors.Is(e.Err, ErrMoved) {
@@ -165,6 +192,10 @@ func worse(a, b *AttemptError) *AttemptError {
 
 // giveUp answers a request that nobody could serve.
 func (r *Router) giveUp(out *relay, f *flight, last *AttemptError) {
+	if out.committed {
+		r.lose(out, f, last, "no other node can take it up")
+		return
+	}
 	switch {
 	case last == nil:
 		out.fail(r.nobody(f))
@@ -192,16 +223,12 @@ func people(e *AttemptError) string {
 		return name + " answered " + strconv.Itoa(e.Status)
 	case errors.Is(e.Err, ErrCut):
 		return name + " broke off"
+	case errors.Is(e.Err, ErrDiffers):
+		return name + " went on with something else"
 	case e.Phase == PhaseDial:
 		return name + " cannot be reached"
 	}
 	return name + " broke off"
-}
-
-// streamError is the error that ends an answer which broke off and cannot be
-// taken on.
-func streamError(e *AttemptError) *wire.Error {
-	return wire.ErrInterrupted(people(e))
 }
 
 // retrySoon is when to try again after nodes failed: by then those that are to

@@ -17,8 +17,7 @@ type relay struct {
 	f     *flight
 	r     *Router
 
-	committed bool   // the client has headers
-	sent      []byte // text that the client has, for a continuation
+	committed bool // the client has headers
 }
 
 // copy relays a to the client. nil: the answer is complete, or the client has
@@ -26,6 +25,9 @@ type relay struct {
 func (o *relay) copy(a *answer) *AttemptError {
 	if streamed(a.header) {
 		return o.copyFrames(a)
+	}
+	if o.committed { // a stream cannot go on with an answer in one piece
+		return o.broken(a, PhaseHeader, ErrStatus)
 	}
 	return o.copyWhole(a)
 }
@@ -58,8 +60,20 @@ func (o *relay) copyWhole(a *answer) *AttemptError {
 // end; what is longer flows through.
 const maxWhole = 32 << 20
 
+// passage is how a's frames become the client's, and the kind that they are of.
+func (o *relay) passage(a *answer) (passage, wire.Kind) {
+	f := o.f
+	switch f.path {
+	case Exact:
+		return newCarrier(&f.story, f.composer, f.continued, a.header.Get(headerClosing), f.Arrived), wire.Generate
+	case Restart:
+		return newSkipper(f.route.Kind, &f.story, f.composer, f.continued), f.route.Kind
+	}
+	return plain{&f.story}, f.route.Kind
+}
+
 func (o *relay) copyFrames(a *answer) *AttemptError {
-	kind := o.f.route.Kind
+	through, kind := o.passage(a)
 	scanner, tail := wire.NewScanner(kind.Framing(), 0), wire.NewTail(kind)
 	buf := bufferPool.Get().(*[]byte)
 	defer bufferPool.Put(buf)
@@ -81,10 +95,12 @@ func (o *relay) copyFrames(a *answer) *AttemptError {
 				return o.errorFrame(a, frame.Raw)
 			}
 			tail.Add(chunk)
-			o.sent = chunk.AppendText(o.sent)
-			ready = append(ready, frame.Raw...)
+			var differs error
+			if ready, differs = through.pass(ready, frame, &chunk); differs != nil {
+				return o.broken(a, o.phase(), differs)
+			}
 		}
-		if err == io.EOF && tail.Ended() {
+		if err == io.EOF && tail.Ended() && o.f.path == Fresh {
 			rest, _ := scanner.Rest()
 			ready = append(ready, rest.Raw...)
 		}
@@ -119,6 +135,11 @@ func (o *relay) write(a *answer, frames []byte) error {
 		o.commit(a)
 		o.w.WriteHeader(a.status)
 	}
+	return o.send(frames)
+}
+
+// send writes frames of this node's own to a client that has headers.
+func (o *relay) send(frames []byte) error {
 	if _, err := o.w.Write(frames); err != nil {
 		return err
 	}

@@ -53,6 +53,10 @@ type Config struct {
 	// StreamIdle is the longest silence between two pieces of an answer.
 	// Default 120 s, longer than any token of a model that is still useful.
 	StreamIdle time.Duration
+	// NoContinue ends an answer whose owner is lost in an error, in place of
+	// continuing it elsewhere. It is for the clients of this node; what other
+	// nodes ask of it is not concerned.
+	NoContinue bool
 	// Version of kage-mesh, for people.
 	Version string
 	Logger  *slog.Logger
@@ -85,6 +89,10 @@ type Router struct {
 	peers   http.RoundTripper
 	ledger  *ledger
 	log     *slog.Logger
+
+	budget    budget
+	continued continued
+	tells     tells
 }
 
 // New checks c and makes a Router.

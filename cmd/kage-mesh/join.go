@@ -65,6 +65,7 @@ func joinFlags() []cli.Flag {
 		text("role", "KAGE_ROLE", "", "word to show for this node (default: gpu, cpu or router)"),
 		&cli.BoolFlag{Name: "no-mdns", EnvVars: []string{"KAGE_NO_MDNS"}, Usage: "neither advertise nor look for nodes on the local network"},
 		&cli.DurationFlag{Name: "grace", EnvVars: []string{"KAGE_GRACE"}, Value: 30 * time.Second, Usage: "time for running answers when the node stops"},
+		&cli.BoolFlag{Name: "no-continue", EnvVars: []string{"KAGE_NO_CONTINUE"}, Usage: "end an answer whose node dies in an error, instead of continuing it on another"},
 		text("max-body", "KAGE_MAX_BODY", "64MiB", "largest request body"),
 		text("log-level", "KAGE_LOG_LEVEL", "info", "debug, info, warn or error"),
 		text("log-format", "KAGE_LOG_FORMAT", "auto", "text, json, or auto: text on a terminal"),
@@ -131,7 +132,8 @@ func (e environment) nodeConfig(c *cli.Context, logger *slog.Logger) (node.Confi
 		Advertise: c.String("advertise"), Key: key,
 		Ollama: ollama, Parallel: c.Int("parallel"), MaxLoaded: c.Int("max-loaded"),
 		Overrides: overrides, MaxBody: int64(maxBody), Grace: c.Duration("grace"),
-		Version: build().Version, Logger: logger,
+		NoContinue: c.Bool("no-continue"),
+		Version:    build().Version, Logger: logger,
 	}, nil
 }
 

@@ -39,6 +39,7 @@ type Config struct {
 	MaxBody    int64         // bytes of a request body; default 64 MiB
 	StreamIdle time.Duration // longest silence inside an answer; default 120 s
 	Grace      time.Duration // for running answers when the node stops; default 30 s
+	NoContinue bool          // answers that break off end in an error; see router.Config.NoContinue
 
 	Version string
 	Logger  *slog.Logger
