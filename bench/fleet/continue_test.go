@@ -1,32 +1,64 @@
 package fleet_test
 
 import (
-	"context"
+	"fmt"
 	"testing"
-	"time"
 
-	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/bench/fleet"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/ollamatest"
 )
 
-func TestX(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-	defer cancel()
-	c := func(name string) fleet.Spec {
-		return fleet.Spec{Name: name, Hardware: fleet.Seed(1)[0].Hardware, Ollama: &ollamatest.Config{Name: name, Parallel: 4, Models: []ollamatest.Model{{Name: "m", Size: 1 << 20, Decode: 200}}}}
+// Every way in which an answer can break off, after any number of tokens, in
+// every dialect, on Ollamas that tell their prompt and on those that do not:
+// the client has one whole answer, the same as without the break.
+func TestABrokenAnswerGoesOn(t *testing.T) {
+	const tokens = 40
+	for _, version := range []string{"0.11.4", "0.33.0"} {
+		t.Run(version, func(t *testing.T) {
+			f := start(t, byName,
+				owner("a", version, 4, ollamatest.Model{Name: "m", Size: 1 << 20}),
+				owner("b", version, 4, ollamatest.Model{Name: "m", Size: 1 << 20}))
+			for _, r := range routes {
+				if version == "0.11.4" && (r.name == "v1-messages" || r.name == "v1-responses") {
+					continue // it does not have them
+				}
+				body := r.request("m", tokens, nil)
+				want := listen(t.Context(), f.Node(0).Endpoint(), r.path, body)
+				if err := want.whole(); err != nil || ollamatest.Verify(want.text, tokens) != nil {
+					t.Fatalf("%s, unbroken: %v, %q", r.name, err, want.text)
+				}
+				for _, k := range []int{1, 2, 17, 39, 40} {
+					for _, fault := range []ollamatest.Fault{
+						{Kind: ollamatest.Die, After: k},
+						{Kind: ollamatest.Die, After: k, Half: true},
+						{Kind: ollamatest.CleanEOF, After: k},
+						{Kind: ollamatest.ErrorLine, After: k},
+						{Kind: ollamatest.Crash, After: k},
+					} {
+						t.Run(fmt.Sprintf("%s/%s half=%v after %d", r.name, fault.Kind, fault.Half, k), func(t *testing.T) {
+							got := struck(t, f, 1, fault, r.path, body)
+							if err := got.whole(); err != nil {
+								t.Fatalf("%v: %+v", err, got)
+							}
+							if got.text != want.text {
+								t.Errorf("got %q, want %q", got.text, want.text)
+							}
+							if got.prompt != want.prompt || got.output != want.output {
+								// Nobody has counted the prompt of an answer that ends here.
+								if k < tokens || got.output != want.output {
+									t.Errorf("counts %d and %d, want %d and %d", got.prompt, got.output, want.prompt, want.output)
+								}
+							}
+							if got.note == "" && r.name != "v1-messages" && r.name != "v1-responses" {
+								t.Error("nothing says that it was continued")
+							}
+						})
+					}
+				}
+			}
+			if c := f.Node(0).Router().Continued(); c.Lost != 0 || c.Whole == 0 || c.Breaks[router.ContinuedKey{Cause: "reset", Path: "exact"}] == 0 {
+				t.Errorf("counted %+v", c)
+			}
+		})
 	}
-	f, err := fleet.Start(ctx, []fleet.Spec{{Name: "in"}, c("a"), c("b")}, fleet.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for _, n := range f.Nodes()[1:] {
-		n.Ollama.Fault(ollamatest.Fault{Kind: ollamatest.Die, After: 7, Path: "/api/generate"})
-		break
-	}
-	for range 3 {
-		a := fleet.Ask(ctx, f.Node(0).Endpoint(), "m", "hello", 30, true)
-		t.Logf("%+v", a)
-	}
-	t.Logf("%+v", f.Node(0).Router().Continued())
 }

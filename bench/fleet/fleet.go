@@ -13,6 +13,7 @@ import (
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/hardware"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/node"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/ollamatest"
 )
@@ -30,6 +31,7 @@ type Spec struct {
 type Options struct {
 	Version string
 	Grace   time.Duration // see node.Config.Grace
+	Policy  router.Policy // of every node; nil: router.Select
 	Logger  *slog.Logger
 }
 
@@ -151,7 +153,7 @@ func (n *Node) start() error {
 		API: orLoopback(n.api), Peer: "127.0.0.1:0", Gossip: "127.0.0.1:0",
 		Ollama: ollama, Parallel: n.parallel(),
 		Detect: func(context.Context) hardware.Inventory { return n.Spec.Hardware },
-		Grace:  n.options.Grace, Version: n.options.Version, Logger: n.options.Logger.With("node", n.Spec.Name),
+		Grace:  n.options.Grace, Policy: n.options.Policy, Version: n.options.Version, Logger: n.options.Logger.With("node", n.Spec.Name),
 	})
 	if err != nil {
 		n.stopOllama()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/hardware"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
 )
 
 // Config makes a Node. Addresses are host:port; port 0 takes any free one.
@@ -40,6 +41,9 @@ type Config struct {
 	StreamIdle time.Duration // longest silence inside an answer; default 120 s
 	Grace      time.Duration // for running answers when the node stops; default 30 s
 	NoContinue bool          // answers that break off end in an error; see router.Config.NoContinue
+
+	// Policy orders candidates; nil: router.Select. For comparisons and tests.
+	Policy router.Policy
 
 	Version string
 	Logger  *slog.Logger

@@ -89,7 +89,7 @@ func (n *Node) build() (err error) {
 		Admin: admin.Handler(admin.Config{
 			View: n.mesh.View, Cluster: c.Cluster, API: n.Endpoint(), Version: c.Version, Leave: n.Leave,
 		}),
-		MaxBody: c.MaxBody, StreamIdle: c.StreamIdle, NoContinue: c.NoContinue, Version: c.Version, Logger: c.Logger,
+		MaxBody: c.MaxBody, StreamIdle: c.StreamIdle, NoContinue: c.NoContinue, Policy: c.Policy, Version: c.Version, Logger: c.Logger,
 	})
 	if err != nil {
 		return err
