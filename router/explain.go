@@ -45,4 +45,3 @@ func sizes(q Request, m *mesh.Member, model *mesh.Model) (need, have uint64) {
 	}
 	return n.Total(), have
 }
-
