@@ -54,6 +54,7 @@ type Card struct {
 	Ollama   string             `json:"ollama,omitzero"` // version, "" when unreachable
 	Parallel int                `json:"parallel"`        // OLLAMA_NUM_PARALLEL: slots per loaded model, at least 1
 	MaxLoad  int                `json:"max_loaded"`      // OLLAMA_MAX_LOADED_MODELS, 0 unknown
+	Cloud    bool               `json:"cloud,omitzero"`  // the mesh may use this node's account at ollama.com
 }
 
 // Member is a node as this node knows it. A Member is immutable; a change

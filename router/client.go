@@ -37,8 +37,12 @@ func (r *Router) serveClient(w http.ResponseWriter, req *http.Request) {
 		writeError(w, wire.Ollama, wire.ErrNoRoute()) // never passed on
 	case forwarded(route):
 		r.serveForwarded(w, req, route)
+	case route.Class == wire.Manage:
+		r.serveManage(w, req, route)
+	case route.Class == wire.Account:
+		r.serveAccount(w, req, route)
 	default:
-		r.serveRead(w, route)
+		r.serveRead(w, req, route)
 	}
 }
 
@@ -60,7 +64,7 @@ func (r *Router) serveForwarded(w http.ResponseWriter, req *http.Request, route 
 		writeError(w, route.Kind.Dialect(), werr)
 		return
 	}
-	peek, werr := wire.Parse(route.Kind, body)
+	peek, werr := parse(route.Kind, req.Header.Get("Content-Type"), body)
 	if werr != nil {
 		writeError(w, route.Kind.Dialect(), werr)
 		return
@@ -71,12 +75,25 @@ func (r *Router) serveForwarded(w http.ResponseWriter, req *http.Request, route 
 			OutputTokens: max(peek.NumPredict, 0), Context: peek.NumCtx, Prefixes: peek.Prefixes,
 			PrefixTokens: peek.PrefixTokens, Embedding: !route.Kind.Generates(), Batch: req.Header.Get(headerClass) == "batch",
 			Client: clientName(req), Arrived: time.Now(),
+			Read: route.Kind == wire.Show, Since: route.Since, Own: FromHere(req),
 		},
 		route: route, peek: peek, body: body, header: callerHeaders(req.Header),
 		off: r.config.NoContinue || strings.EqualFold(req.Header.Get(headerContinue), "off"),
 		log: r.log.With("request", id),
 	}
+	if werr := r.prepare(f); werr != nil {
+		writeError(w, route.Kind.Dialect(), werr)
+		return
+	}
 	r.dispatch(w, req, f)
+}
+
+// parse reads what placement needs of a body.
+func parse(kind wire.Kind, contentType string, body []byte) (wire.Peek, *wire.Error) {
+	if kind == wire.V1Transcriptions {
+		return wire.ParseForm(contentType, body)
+	}
+	return wire.Parse(kind, body)
 }
 
 // readBody reads and decodes a request body, bounded.

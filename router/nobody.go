@@ -34,6 +34,10 @@ func explainNobody(f *flight, v *mesh.View, refusals []Refusal) *wire.Error {
 			}
 		}
 	}
+	if len(reasons) == 0 && f.route.Kind == wire.Show {
+		// In Ollama's own words: by them its command decides to pull.
+		return wire.ErrModelNotFound(f.route.Kind, f.peek.Model, nil)
+	}
 	if len(reasons) == 0 {
 		return wire.ErrModelNotFound(f.route.Kind, f.peek.Model, hints(f.peek.Model, v))
 	}

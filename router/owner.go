@@ -123,7 +123,7 @@ func refusal(err error) (reason string, retry time.Duration, ok bool) {
 
 // Peer handles what other nodes forward to this one, on a listener that has
 // verified them as members.
-func (r *Router) Peer() http.Handler { return http.HandlerFunc(r.servePeer) }
+func (r *Router) Peer() http.Handler { return http.HandlerFunc(r.guardCloud) }
 
 func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 	path := strings.TrimPrefix(req.URL.Path, ForwardPath)

@@ -36,6 +36,25 @@ type Backend interface {
 	Load() *mesh.Load
 }
 
+// Disk is what the router needs to manage the models of the local Ollama;
+// *backend.Backend is one.
+type Disk interface {
+	// Refresh looks at everything now and returns when State shows it.
+	Refresh(context.Context) error
+	// State is what is known of Ollama; never nil.
+	State() *backend.State
+}
+
+// Peering copies models between nodes; *registry.Registry is one.
+type Peering interface {
+	// Offer makes the model called name, as node holds it with the digest
+	// given, available to the local Ollama's own pull under a temporary name
+	// of this machine. withdraw ends that.
+	Offer(node mesh.NodeID, name, digest string) (temporary string, withdraw func())
+	// Offered reports whether a temporary name is in use now.
+	Offered(temporary string) bool
+}
+
 // Config makes a Router.
 type Config struct {
 	Mesh    Mesh
@@ -45,6 +64,18 @@ type Config struct {
 	Peers http.RoundTripper
 	// Admin serves /mesh/ on the client port; nil: 404.
 	Admin http.Handler
+	// Disk is for management; nil: this node's models cannot be managed.
+	Disk Disk
+	// Await waits until ok of the view, so that a change is in the listings
+	// when the call that made it returns; nil: it does not wait.
+	Await func(ctx context.Context, ok func(*mesh.View) bool) (*mesh.View, error)
+	// Peering lets a pull take a model from another node; nil: it never does.
+	Peering Peering
+	// Sizes tells the bytes of a model that no node has, to place a pull by;
+	// nil: they are unknown.
+	Sizes func(ctx context.Context, name string) (uint64, error)
+	// Cloud lets other nodes' callers use this node's account at ollama.com.
+	Cloud bool
 	// Policy orders candidates; nil: Select.
 	Policy Policy
 	// MaxBody bounds a request body, bytes, also after decompression. Default
@@ -69,6 +100,7 @@ func (c *Config) validate() error {
 	if c.Policy == nil {
 		c.Policy = Select
 	}
+	c.Policy = eligible(c.Policy)
 	if c.MaxBody == 0 {
 		c.MaxBody = 64 << 20
 	}
@@ -88,6 +120,8 @@ type Router struct {
 	backend Backend
 	peers   http.RoundTripper
 	ledger  *ledger
+	pins    *pins
+	pulls   *pulls
 	log     *slog.Logger
 
 	budget    budget
@@ -102,7 +136,7 @@ func New(c Config) (*Router, error) {
 	}
 	return &Router{
 		config: c, mesh: c.Mesh, backend: c.Backend, peers: c.Peers,
-		ledger: newLedger(), log: c.Logger.With("component", "router"),
+		ledger: newLedger(), pins: newPins(), pulls: newPulls(), log: c.Logger.With("component", "router"),
 	}, nil
 }
 

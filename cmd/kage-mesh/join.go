@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -57,6 +58,9 @@ func joinFlags() []cli.Flag {
 		text("ollama", "KAGE_OLLAMA", "", "the local Ollama, as in OLLAMA_HOST (default: $OLLAMA_HOST, then 127.0.0.1:11434)"),
 		&cli.IntFlag{Name: "parallel", EnvVars: []string{"KAGE_PARALLEL", "OLLAMA_NUM_PARALLEL"}, Usage: "requests per loaded model at once; set it to the local Ollama's OLLAMA_NUM_PARALLEL (default: learned)"},
 		&cli.IntFlag{Name: "max-loaded", EnvVars: []string{"KAGE_MAX_LOADED", "OLLAMA_MAX_LOADED_MODELS"}, Usage: "models in memory at once; set it to the local Ollama's OLLAMA_MAX_LOADED_MODELS"},
+		text("ollama-models", "KAGE_OLLAMA_MODELS", "", "`DIRECTORY` of the local Ollama's models, as in its OLLAMA_MODELS, where it cannot be found out"),
+		&cli.BoolFlag{Name: "no-lan-copy", EnvVars: []string{"KAGE_NO_LAN_COPY"}, Usage: "pull from the internet also what another node has on its disk"},
+		&cli.BoolFlag{Name: "share-cloud", EnvVars: []string{"KAGE_SHARE_CLOUD"}, Usage: "let the whole mesh use the local Ollama's account at ollama.com"},
 		text("key-file", "KAGE_KEY_FILE", "", "`FILE` with the mesh key, '-' for standard input (or the key itself in KAGE_KEY)"),
 		text("state-dir", "KAGE_STATE_DIR", stateHome(), "`DIRECTORY` for this node's identity and memory"),
 		text("gpu", "KAGE_GPU", "", "name of the GPU, where it is not detected; 'none' hides one"),
@@ -131,10 +135,21 @@ func (e environment) nodeConfig(c *cli.Context, logger *slog.Logger) (node.Confi
 		API: c.String("api-listen"), Peer: c.String("peer-listen"), Gossip: c.String("gossip-listen"),
 		Advertise: c.String("advertise"), Key: key,
 		Ollama: ollama, Parallel: c.Int("parallel"), MaxLoaded: c.Int("max-loaded"),
+		Models: c.String("ollama-models"), NoPeers: c.Bool("no-lan-copy"), Cloud: c.Bool("share-cloud"),
+		Internet:  internet(),
 		Overrides: overrides, MaxBody: int64(maxBody), Grace: c.Duration("grace"),
 		NoContinue: c.Bool("no-continue"),
 		Version:    build().Version, Logger: logger,
 	}, nil
+}
+
+// internet is how registries are asked for a model's size, within the limits
+// that its caller sets.
+func internet() http.RoundTripper {
+	return &http.Transport{
+		Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 3 * time.Second,
+		ResponseHeaderTimeout: 3 * time.Second, MaxIdleConns: 2, IdleConnTimeout: 10 * time.Second,
+	}
 }
 
 func overridesOf(c *cli.Context) (hardware.Overrides, error) {

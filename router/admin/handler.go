@@ -2,12 +2,11 @@ package admin
 
 import (
 	"encoding/json"
-	"net"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
 )
 
 // Config makes the handler of a node.
@@ -41,7 +40,7 @@ func Handler(c Config) http.Handler {
 	})
 	local := func(pattern string, h http.HandlerFunc) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, req *http.Request) {
-			if !fromHere(req) {
+			if !router.FromHere(req) {
 				write(w, http.StatusForbidden, problem{"the node's own API answers this machine only"})
 				return
 			}
@@ -69,26 +68,4 @@ func write(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v)
-}
-
-// fromHere reports whether a request comes from this machine, by its address
-// and by the name it used: a web page that got itself resolved to 127.0.0.1
-// still sends its own name as Host, and its own Origin.
-func fromHere(req *http.Request) bool {
-	addr, err := netip.ParseAddrPort(req.RemoteAddr)
-	if err != nil || !addr.Addr().Unmap().IsLoopback() {
-		return false
-	}
-	if req.Header.Get("Origin") != "" || req.Header.Get("Sec-Fetch-Site") == "cross-site" {
-		return false
-	}
-	host := req.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
 }

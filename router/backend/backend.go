@@ -279,3 +279,8 @@ func (b *Backend) Idle() <-chan struct{} { return b.gate.Idle() }
 
 // SetParallel changes the slots per model; 0 goes back to Ollama's default.
 func (b *Backend) SetParallel(n int) { b.gate.SetParallel(n) }
+
+// Modelfile asks Ollama for a model's modelfile; see [Client.Modelfile].
+func (b *Backend) Modelfile(ctx context.Context, name string) (string, error) {
+	return b.client.Modelfile(ctx, name)
+}

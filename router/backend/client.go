@@ -194,3 +194,23 @@ func (c *Client) ask(ctx context.Context, path string, body []byte, limit time.D
 	}
 	return answer, nil
 }
+
+// Modelfile asks for a model's modelfile, whose FROM line names the file with
+// its weights.
+func (c *Client) Modelfile(ctx context.Context, name string) (string, error) {
+	question, err := json.Marshal(map[string]any{"model": name, "name": name})
+	if err != nil {
+		return "", err
+	}
+	body, err := c.ask(ctx, "/api/show", question, showAfter, showLimit)
+	if err != nil {
+		return "", err
+	}
+	var v struct {
+		Modelfile string `json:"modelfile"`
+	}
+	if err := json.Unmarshal(body, &v); err != nil {
+		return "", fmt.Errorf("backend: read show: %w", err)
+	}
+	return v.Modelfile, nil
+}

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/store"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
@@ -30,7 +31,8 @@ func parseVersion(body []byte) (string, error) {
 }
 
 // parseTags reads /api/tags into a catalog without shapes. Entries without a
-// name are dropped, and of two with the same canonical name the first stays.
+// name are dropped, so are the names of a copy from a peer that is under way,
+// and of two with the same canonical name the first stays.
 func parseTags(body []byte) (mesh.Catalog, error) {
 	var list struct {
 		Models []json.RawMessage `json:"models"`
@@ -62,7 +64,7 @@ func parseTags(body []byte) (mesh.Catalog, error) {
 			e.Name = e.Model
 		}
 		key := wire.Canonical(e.Name)
-		if e.Name == "" || key == "" || seen[key] {
+		if e.Name == "" || key == "" || seen[key] || store.Temporary(e.Name) {
 			continue
 		}
 		seen[key] = true

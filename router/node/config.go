@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -29,6 +30,13 @@ type Config struct {
 	Ollama    string // as OLLAMA_HOST; default 127.0.0.1:11434
 	Parallel  int    // OLLAMA_NUM_PARALLEL of that server; 0 learns it
 	MaxLoaded int    // OLLAMA_MAX_LOADED_MODELS of that server; 0 unknown
+
+	Models  string // the local Ollama's OLLAMA_MODELS, where it cannot be found out
+	Cloud   bool   // let the mesh use this Ollama's account at ollama.com
+	NoPeers bool   // pull from the internet also what another node has
+	// Internet reaches the registries that models are pulled from, to ask how
+	// large one is before it is placed; nil: nobody is asked.
+	Internet http.RoundTripper
 
 	// Detect looks at the hardware; nil detects this machine's.
 	Detect func(context.Context) hardware.Inventory

@@ -21,6 +21,7 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/admin"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/registry"
 )
 
 // Node is one machine of a mesh.
@@ -32,6 +33,9 @@ type Node struct {
 	backend  *backend.Backend
 	ollama   *url.URL
 	router   *router.Router
+	registry *registry.Registry
+
+	voice voice
 
 	api, peer        net.Listener
 	apiHTTP, peerTLS *http.Server
@@ -84,8 +88,14 @@ func (n *Node) build() (err error) {
 	if err != nil {
 		return err
 	}
+	if n.registry, err = registry.New(n.bulk(), c.Logger); err != nil {
+		return err
+	}
+	disk := &disk{dirs: n.stores()}
+	n.voice = voice{mesh: n.mesh, disk: disk, cloud: c.Cloud, log: c.Logger}
 	n.router, err = router.New(router.Config{
-		Mesh: n.mesh, Backend: local{n.backend, n.mesh}, Peers: n.mesh.PeerTransport(),
+		Mesh: n.mesh, Backend: local{n.backend, n.voice}, Peers: n.mesh.PeerTransport(),
+		Disk: n.backend, Await: n.mesh.Wait, Peering: n.peering(), Sizes: n.sizes(), Cloud: c.Cloud,
 		Admin: admin.Handler(admin.Config{
 			View: n.mesh.View, Cluster: c.Cluster, API: n.Endpoint(), Version: c.Version, Leave: n.Leave,
 		}),
@@ -188,6 +198,9 @@ func (n *Node) Close() {
 			_ = l.Close()
 		}
 	}
+	if n.registry != nil {
+		n.registry.Close()
+	}
 	if n.mesh != nil {
 		n.mesh.Close()
 	}
@@ -202,8 +215,9 @@ func (n *Node) Run(ctx context.Context) error {
 	group, gctx := errgroup.WithContext(life)
 	group.Go(func() error { return n.mesh.Run(gctx) })
 	group.Go(func() error {
-		return n.backend.Run(gctx, voice{n.mesh, n.log}, n.Inventory(gctx), n.config.Refresh)
+		return n.backend.Run(gctx, n.voice, n.Inventory(gctx), n.config.Refresh)
 	})
+	group.Go(func() error { return n.registry.Run(gctx) })
 	group.Go(func() error { return serving(n.apiHTTP.Serve(n.api)) })
 	group.Go(func() error { return serving(n.peerTLS.ServeTLS(n.peer, "", "")) })
 	group.Go(func() error {

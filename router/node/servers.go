@@ -10,6 +10,7 @@ import (
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/identity"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/registry"
 )
 
 // buildServers makes the two HTTP servers. Limits on headers and idle time
@@ -23,14 +24,21 @@ func (n *Node) buildServers() {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          quiet(n.log.With("server", "api")),
 	}
-	forwards, rest := n.router.Peer(), n.mesh.Handler()
+	forwards, manage, rest := n.router.Peer(), n.router.Manage(), n.mesh.Handler()
+	models := registry.Peer{Modelfile: n.backend.Modelfile, Dirs: n.stores(), Log: n.log}
 	n.peerTLS = &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			if strings.HasPrefix(req.URL.Path, router.ForwardPath+"/") {
+			path := req.URL.Path
+			switch {
+			case strings.HasPrefix(path, router.ForwardPath+"/"):
 				forwards.ServeHTTP(w, req)
-				return
+			case strings.HasPrefix(path, router.ManagePath+"/"):
+				manage.ServeHTTP(w, req)
+			case strings.HasPrefix(path, registry.ManifestPath), strings.HasPrefix(path, registry.BlobPath):
+				models.ServeHTTP(w, req)
+			default:
+				rest.ServeHTTP(w, req)
 			}
-			rest.ServeHTTP(w, req)
 		}),
 		TLSConfig:         n.identity.ServerTLS(n.mesh.Allow),
 		ReadHeaderTimeout: 10 * time.Second,

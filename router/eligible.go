@@ -1,0 +1,156 @@
+package router
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
+)
+
+// eligible puts what no policy may overrule around one: a route that only newer
+// Ollamas have goes to no older one, a model at ollama.com only where its
+// account is open, and of a name that means different weights on different
+// nodes the newest comes first.
+func eligible(policy Policy) Policy {
+	return func(q Request, s Snapshot) []Candidate {
+		switch {
+		case q.Read:
+			return nearest(&q, &s)
+		case q.Cloud:
+			return newEnough(cloudCandidates(&q, &s), q.Since)
+		}
+		return oneModel(newEnough(policy(q, s), q.Since), s.Holders(q.Key))
+	}
+}
+
+// nearest orders the holders for a question about a model, which needs neither
+// memory nor a slot: this node, then by round trip.
+func nearest(q *Request, s *Snapshot) []Candidate {
+	var cs []Candidate
+	for _, h := range s.Holders(q.Key) {
+		up := h.Member.Serving() || h.Member.Draining()
+		if up && (h.Model.Remote == "" || cloudOpen(h.Member, q.Own)) {
+			cs = append(cs, Candidate{Member: h.Member, Model: h.Model})
+		}
+	}
+	if len(cs) == 0 && len(s.Holders(q.Key)) == 0 {
+		// Nobody has it: one Ollama says so in its own words, by which its
+		// command decides to pull.
+		for _, m := range s.Members() {
+			if m.Serving() {
+				cs = append(cs, Candidate{Member: m, Model: &mesh.Model{Key: q.Key}})
+			}
+		}
+	}
+	slices.SortStableFunc(cs, func(a, b Candidate) int {
+		switch {
+		case a.Self && !b.Self:
+			return -1
+		case b.Self && !a.Self:
+			return 1
+		}
+		return cmp.Compare(a.RTT, b.RTT)
+	})
+	return cs
+}
+
+// newEnough drops the nodes whose Ollama does not have the route. Those that do
+// not tell their version come last: they are asked, and a 404 leads on.
+func newEnough(cs []Candidate, since string) []Candidate {
+	if since == "" {
+		return cs
+	}
+	out := make([]Candidate, 0, len(cs))
+	for _, want := range []knowledge{has, unsaid} {
+		for _, c := range cs {
+			if knows(c.Member, since) == want {
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+// oneModel moves the nodes with other weights than the newest behind the rest,
+// so that as long as one node has the newest a conversation stays with it. It
+// is the copy that the listings show, and all nodes agree on it.
+func oneModel(cs []Candidate, holders []mesh.Holder) []Candidate {
+	var newest *mesh.Model
+	differ := false
+	for _, h := range holders {
+		if h.Model.Remote != "" {
+			continue
+		}
+		differ = differ || newest != nil && !sameWeights(h.Model, newest)
+		if newest == nil || h.Model.Modified.After(newest.Modified) {
+			newest = h.Model
+		}
+	}
+	if !differ {
+		return cs
+	}
+	slices.SortStableFunc(cs, func(a, b Candidate) int {
+		return rankWeights(a.Model, newest) - rankWeights(b.Model, newest)
+	})
+	return cs
+}
+
+func rankWeights(m, newest *mesh.Model) int {
+	if sameWeights(m, newest) {
+		return 0
+	}
+	return 1
+}
+
+// sameWeights compares by the weights' own digest where it is known: the
+// digest of a listing also differs between two nodes that created the same
+// model, because it covers the paths of the node.
+func sameWeights(a, b *mesh.Model) bool {
+	if a.Blob != "" && b.Blob != "" {
+		return a.Blob == b.Blob
+	}
+	return a.Digest == b.Digest
+}
+
+// prepare decides what restricts f, and refuses what no node may ever serve
+// because of it.
+func (r *Router) prepare(f *flight) *wire.Error {
+	v := r.mesh.View()
+	if base, source := wire.SplitSource(f.peek.Model); source == wire.LocalSource && len(v.Holders(f.Key)) == 0 {
+		f.Key = wire.Canonical(base) // ":local" is a source to newer Ollamas
+	}
+	f.Cloud = inCloud(v, f.peek.Model, f.Key)
+	s := r.Snapshot(f.Request)
+	switch {
+	case f.Cloud && len(cloudCandidates(&f.Request, &s)) == 0:
+		return wire.ErrCloud(f.peek.Model)
+	case f.Since == "":
+		return nil
+	}
+	holders, known := v.Holders(f.Key), false
+	for _, m := range v.Members() {
+		known = known || m.Serving() && knows(m, f.Since) != tooOld
+	}
+	switch {
+	case !known:
+		return wire.ErrNoRoute() // as one old Ollama would say
+	case len(holders) == 0 || f.Cloud:
+		return nil
+	}
+	var old []string
+	for _, h := range holders {
+		if knows(h.Member, f.Since) != tooOld {
+			return nil
+		}
+		old = append(old, h.Member.Name+" has "+h.Member.Info.Ollama)
+	}
+	return &wire.Error{
+		Status: http.StatusNotFound,
+		Message: fmt.Sprintf("%s needs Ollama %s or newer on a node with the model: %s",
+			f.route.Path, f.Since, strings.Join(old, ", ")),
+	}
+}

@@ -1,0 +1,29 @@
+package router
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+)
+
+// FromHere reports whether a request comes from this machine, by its address
+// and by the name it used: a web page that got itself resolved to 127.0.0.1
+// still sends its own name as Host, and its own Origin.
+func FromHere(req *http.Request) bool {
+	addr, err := netip.ParseAddrPort(req.RemoteAddr)
+	if err != nil || !addr.Addr().Unmap().IsLoopback() {
+		return false
+	}
+	if req.Header.Get("Origin") != "" || req.Header.Get("Sec-Fetch-Site") == "cross-site" {
+		return false
+	}
+	host := req.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
