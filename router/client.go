@@ -81,7 +81,7 @@ func (r *Router) serveForwarded(w http.ResponseWriter, req *http.Request, route 
 		off: r.config.NoContinue || strings.EqualFold(req.Header.Get(headerContinue), "off"),
 		log: r.log.With("request", id),
 	}
-	if werr := r.prepare(f); werr != nil {
+	if werr := r.restrict(f); werr != nil {
 		writeError(w, route.Kind.Dialect(), werr)
 		return
 	}

@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"maps"
 	"sync"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
@@ -51,9 +52,7 @@ func (r *Router) Continued() Continued {
 	defer r.continued.mu.Unlock()
 	out := r.continued.count
 	out.Breaks = make(map[ContinuedKey]uint64, len(r.continued.count.Breaks))
-	for k, n := range r.continued.count.Breaks {
-		out.Breaks[k] = n
-	}
+	maps.Copy(out.Breaks, r.continued.count.Breaks)
 	return out
 }
 

@@ -116,9 +116,9 @@ func sameWeights(a, b *mesh.Model) bool {
 	return a.Digest == b.Digest
 }
 
-// prepare decides what restricts f, and refuses what no node may ever serve
+// restrict decides what restricts f, and refuses what no node may ever serve
 // because of it.
-func (r *Router) prepare(f *flight) *wire.Error {
+func (r *Router) restrict(f *flight) *wire.Error {
 	v := r.mesh.View()
 	if base, source := wire.SplitSource(f.peek.Model); source == wire.LocalSource && len(v.Holders(f.Key)) == 0 {
 		f.Key = wire.Canonical(base) // ":local" is a source to newer Ollamas

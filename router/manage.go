@@ -130,7 +130,7 @@ func relayResponse(w http.ResponseWriter, resp *http.Response, before func()) er
 	begun := false
 	for {
 		n, err := resp.Body.Read(*buf)
-		if err == io.EOF && before != nil { //nolint:errorlint // io.Reader's contract is the bare value
+		if err == io.EOF && before != nil {
 			before()
 		}
 		if !begun {
@@ -145,7 +145,7 @@ func relayResponse(w http.ResponseWriter, resp *http.Response, before func()) er
 				_ = out.Flush()
 			}
 		}
-		if err == io.EOF { //nolint:errorlint // io.Reader's contract is the bare value
+		if err == io.EOF {
 			return nil
 		}
 		if err != nil {

@@ -135,7 +135,7 @@ type settling struct {
 
 func (s *settling) Read(p []byte) (int, error) {
 	n, err := s.ReadCloser.Read(p)
-	if err == io.EOF && s.settle != nil { //nolint:errorlint // io.Reader's contract is the bare value
+	if err == io.EOF && s.settle != nil {
 		s.settle()
 		s.settle = nil
 	}

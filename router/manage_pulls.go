@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 
@@ -112,9 +113,7 @@ func (f *follower) Read(p []byte) (int, error) {
 		switch {
 		case len(f.rest) > 0:
 		case ended:
-			for k, vs := range f.pull.trailer {
-				f.trailer[k] = vs
-			}
+			maps.Copy(f.trailer, f.pull.trailer)
 			return 0, io.EOF
 		default:
 			select {
@@ -165,7 +164,7 @@ func (r *Router) pullFromRegistry(ctx context.Context, p *pull, o *errand, begin
 	}
 	err := r.ollamaPull(ctx, body, o.header, func(resp *http.Response) {
 		if resp.StatusCode != http.StatusOK {
-			p.refused = keep(resp)
+			p.refused = keep(resp) //nolint:bodyclose // keep has read and closed it
 		}
 		begin()
 	}, p.story)

@@ -24,7 +24,8 @@ func TestListingsAreMergedAndSayWhereModelsAre(t *testing.T) {
 			{Name: "same", Size: gib, Modified: old}, {Name: "split", Size: gib, Digest: strings.Repeat("a", 64), Modified: old},
 		}}),
 		machine("b", 32*gib, &ollamatest.Config{Version: "0.33.0", Models: []ollamatest.Model{
-			{Name: "same", Size: gib, Modified: recent}, {Name: "split", Size: gib, Digest: strings.Repeat("b", 64), Modified: recent},
+			{Name: "same", Size: gib, Modified: recent},
+			{Name: "split", Size: gib, Digest: strings.Repeat("b", 64), Modified: recent},
 			{Name: "far:cloud", Remote: "https://ollama.com"},
 		}}),
 		machine("c", 8*gib, nil))

@@ -183,7 +183,7 @@ func (f *fleet) speak(d dialect, k int, at func(node string)) (s spoken) {
 				struck = time.Now()
 			}
 		}
-		if err == io.EOF { //nolint:errorlint // bufio's contract is the bare value
+		if err == io.EOF {
 			return s
 		}
 		if err != nil {

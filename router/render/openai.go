@@ -3,6 +3,7 @@ package render
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
@@ -169,8 +170,8 @@ func (v *v1Chat) toolName(m *v1Message) string {
 	if m.Name != "" || m.ToolCallID == "" {
 		return m.Name
 	}
-	for i := len(v.Messages) - 1; i >= 0; i-- {
-		for _, c := range v.Messages[i].ToolCalls {
+	for _, v0 := range slices.Backward(v.Messages) {
+		for _, c := range v0.ToolCalls {
 			if c.ID == m.ToolCallID {
 				return c.Function.Name
 			}

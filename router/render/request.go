@@ -3,6 +3,7 @@ package render
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
@@ -105,9 +106,7 @@ func (q *Request) Sets(m *Model, option string) bool {
 // know the question and generates one token.
 func (q *Request) Asks() (path string, body []byte, err error) {
 	options := map[string]json.RawMessage{}
-	for name, raw := range q.Options {
-		options[name] = raw
-	}
+	maps.Copy(options, q.Options)
 	options["num_predict"] = json.RawMessage("1")
 	out := map[string]any{
 		"model": q.Model, "options": options, "stream": false, "_debug_render_only": true,
