@@ -30,20 +30,24 @@ func (r *Router) serveClient(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	route, allowed, ok := wire.Lookup(req.Method, path)
+	t, whole := r.journal.begin(w, route), false
+	defer func() { t.end(whole) }()
+	w = t
 	switch {
 	case !ok && len(allowed) > 0:
 		writeError(w, wire.Ollama, wire.ErrMethod(allowed))
 	case !ok:
 		writeError(w, wire.Ollama, wire.ErrNoRoute()) // never passed on
 	case forwarded(route):
-		r.serveForwarded(w, req, route)
+		r.serveForwarded(t, req, route)
 	case route.Class == wire.Manage:
-		r.serveManage(w, req, route)
+		r.serveManage(t, req, route)
 	case route.Class == wire.Account:
-		r.serveAccount(w, req, route)
+		r.serveAccount(t, req, route)
 	default:
 		r.serveRead(w, req, route)
 	}
+	whole = true
 }
 
 // forwarded tells the routes that one owner answers from those that any node
@@ -54,9 +58,10 @@ func forwarded(route wire.Route) bool {
 
 // serveForwarded reads a request as far as placement needs it, and sends it on
 // its way.
-func (r *Router) serveForwarded(w http.ResponseWriter, req *http.Request, route wire.Route) {
+func (r *Router) serveForwarded(w *trip, req *http.Request, route wire.Route) {
 	id := requestID(req)
 	w.Header().Set(headerRequestID, id)
+	w.named(id)
 	// The body is read before anything can wait: only then does an HTTP/1.1
 	// server notice that its client has left.
 	body, werr := r.readBody(req)
@@ -79,12 +84,13 @@ func (r *Router) serveForwarded(w http.ResponseWriter, req *http.Request, route 
 		},
 		route: route, peek: peek, body: body, header: callerHeaders(req.Header),
 		off: r.config.NoContinue || strings.EqualFold(req.Header.Get(headerContinue), "off"),
-		log: r.log.With("request", id),
+		log: r.log.With("request", id), trip: w,
 	}
 	if werr := r.restrict(f); werr != nil {
 		writeError(w, route.Kind.Dialect(), werr)
 		return
 	}
+	w.read(f.Request, peek.Stream, len(r.mesh.View().Holders(f.Key)) > 0)
 	r.dispatch(w, req, f)
 }
 

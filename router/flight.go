@@ -29,6 +29,7 @@ type flight struct {
 	starts   map[mesh.NodeID]time.Duration // when owners that refused could start
 	failed   bool                          // the last try failed by no refusal: the next one is a retry
 	log      *slog.Logger
+	trip     *trip // what is told of it
 
 	// An answer that broke off; see resume.go.
 	story     story

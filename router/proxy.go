@@ -83,7 +83,7 @@ func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
 // refused it.
 func (r *Router) pick(f *flight) (best Candidate, ok bool) {
 	var second *Candidate
-	for _, c := range r.config.Policy(f.Request, r.Snapshot(f.Request)) {
+	for _, c := range r.config.Policy(f.Request, f.trip.saw(r.Snapshot(f.Request))) {
 		if f.wasTried(c.Member) {
 			continue
 		}
@@ -132,6 +132,7 @@ const moveMargin = 500 * time.Millisecond
 // try makes one attempt and relays its answer. nil: the client has its answer.
 func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *AttemptError {
 	f.attempts++
+	f.trip.tries(c)
 	promise := c.Estimate.Wait
 	if f.repicks >= maxRepicks {
 		promise = noPromise
@@ -159,6 +160,7 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 	if e := out.copy(a); e != nil {
 		return e
 	}
+	f.trip.tried(nil)
 	r.mesh.Observe(c.ID, a.load())
 	r.ledger.worked(c.ID)
 	return nil
@@ -166,6 +168,7 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 
 // note books a failure and says it in one line.
 func (r *Router) note(f *flight, e *AttemptError) {
+	f.trip.tried(e)
 	if e.Sick() {
 		r.ledger.failed(e.Node, time.Now())
 	}

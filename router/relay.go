@@ -40,6 +40,10 @@ func (o *relay) copyWhole(a *answer) *AttemptError {
 		return o.broken(a, PhaseHeader, err)
 	}
 	o.commit(a)
+	if len(body) <= wholeLimit {
+		usage, _ := wire.BodyUsage(o.f.route.Kind, body)
+		o.f.trip.used(usage, 0)
+	}
 	if int64(len(body)) <= maxWhole {
 		o.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	}
@@ -75,6 +79,7 @@ func (o *relay) passage(a *answer) (passage, wire.Kind) {
 func (o *relay) copyFrames(a *answer) *AttemptError {
 	through, kind := o.passage(a)
 	scanner, tail := wire.NewScanner(kind.Framing(), 0), wire.NewTail(kind)
+	defer func() { o.f.trip.used(tail.Usage(), tail.Chunks()) }()
 	buf := bufferPool.Get().(*[]byte)
 	defer bufferPool.Put(buf)
 	var ready []byte // the whole frames of one read, written at once

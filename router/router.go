@@ -88,6 +88,9 @@ type Config struct {
 	// continuing it elsewhere. It is for the clients of this node; what other
 	// nodes ask of it is not concerned.
 	NoContinue bool
+	// Done, if set, gets the record of every request of a client when it has
+	// ended, from the goroutine that served it. It must not block.
+	Done func(Record)
 	// Version of kage-mesh, for people.
 	Version string
 	Logger  *slog.Logger
@@ -127,6 +130,7 @@ type Router struct {
 	budget    budget
 	continued continued
 	tells     tells
+	journal   *journal
 }
 
 // New checks c and makes a Router.
@@ -134,9 +138,11 @@ func New(c Config) (*Router, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
+	log := c.Logger.With("component", "router")
 	return &Router{
 		config: c, mesh: c.Mesh, backend: c.Backend, peers: c.Peers,
-		ledger: newLedger(), pins: newPins(), pulls: newPulls(), log: c.Logger.With("component", "router"),
+		ledger: newLedger(), pins: newPins(), pulls: newPulls(), log: log,
+		journal: newJournal(log, c.Done),
 	}, nil
 }
 

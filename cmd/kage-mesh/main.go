@@ -41,7 +41,14 @@ func (e environment) main(args []string) int {
 			}
 		}
 	}()
-	err := newApp(e).RunContext(ctx, args)
+	app := newApp(e)
+	if offers, ok := flagOffers(app, args); ok {
+		for _, o := range offers {
+			fmt.Fprintln(e.stdout, o)
+		}
+		return codeOK
+	}
+	err := app.RunContext(ctx, flagsFirst(app.Commands, args))
 	if err == nil {
 		return codeOK
 	}

@@ -39,6 +39,18 @@ func (c Client) Identity(ctx context.Context) (Identity, error) {
 	return id, c.call(ctx, http.MethodGet, "id", &id)
 }
 
+// Explain asks for /mesh/v1/explain.
+func (c Client) Explain(ctx context.Context, q Question) (Explanation, error) {
+	var e Explanation
+	return e, c.call(ctx, http.MethodGet, "explain?"+q.query().Encode(), &e)
+}
+
+// Requests asks for /mesh/v1/requests.
+func (c Client) Requests(ctx context.Context) (Requests, error) {
+	var r Requests
+	return r, c.call(ctx, http.MethodGet, "requests", &r)
+}
+
 // Leave tells the node to leave the mesh and stop.
 func (c Client) Leave(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, "leave", nil)

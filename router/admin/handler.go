@@ -18,6 +18,11 @@ type Config struct {
 	Version string
 	// Leave begins a graceful stop and returns at once.
 	Leave func()
+	// Explain says where a request would go, Recorded where one went, and
+	// Requests what runs and what has ended; see the methods of router.Router.
+	Explain  func(router.Request) router.Explanation
+	Recorded func(id string) (router.Record, router.Explanation, bool)
+	Requests func() (running, ended []router.Record)
 }
 
 // Identity is the answer of /mesh/v1/id, the one route open to everybody: by
@@ -53,6 +58,8 @@ func Handler(c Config) http.Handler {
 	local("GET /mesh/v1/status", func(w http.ResponseWriter, _ *http.Request) {
 		write(w, http.StatusOK, StatusOf(c.View(), c.Cluster, c.API, time.Now()))
 	})
+	local("GET /mesh/v1/explain", c.explain)
+	local("GET /mesh/v1/requests", c.requests)
 	local("POST /mesh/v1/leave", func(w http.ResponseWriter, _ *http.Request) {
 		write(w, http.StatusAccepted, struct{}{})
 		c.Leave()

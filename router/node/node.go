@@ -98,6 +98,9 @@ func (n *Node) build() (err error) {
 		Disk: n.backend, Await: n.mesh.Wait, Peering: n.peering(), Sizes: n.sizes(), Cloud: c.Cloud,
 		Admin: admin.Handler(admin.Config{
 			View: n.mesh.View, Cluster: c.Cluster, API: n.Endpoint(), Version: c.Version, Leave: n.Leave,
+			Explain:  func(q router.Request) router.Explanation { return n.router.Explain(q) },
+			Recorded: func(id string) (router.Record, router.Explanation, bool) { return n.router.Recorded(id) },
+			Requests: func() (running, ended []router.Record) { return n.router.Requests() },
 		}),
 		MaxBody: c.MaxBody, StreamIdle: c.StreamIdle, NoContinue: c.NoContinue, Policy: c.Policy, Version: c.Version, Logger: c.Logger,
 	})

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+)
+
+func TestFlagsFirst(t *testing.T) {
+	commands := []*cli.Command{
+		{Name: "explain", Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "json"}, &cli.StringFlag{Name: "id", Aliases: []string{"i"}},
+		}},
+		{Name: "models", Subcommands: []*cli.Command{{Name: "pull", Flags: []cli.Flag{&cli.StringFlag{Name: "node"}}}}},
+	}
+	tests := []struct{ in, want string }{
+		{"", ""},
+		{"km", "km"},
+		{"km explain", "km explain"},
+		{"km explain m --json", "km explain --json m"},
+		{"km explain m --id x --json", "km explain --id x --json m"},
+		{"km explain m --id=x n", "km explain --id=x m n"},
+		{"km explain m -i x", "km explain -i x m"},
+		{"km explain m --unknown x", "km explain --unknown m x"},
+		{"km explain -- m --json", "km explain -- m --json"},
+		{"km explain m -", "km explain m -"},
+		{"km explain m --id", "km explain --id m"},
+		{"km explain m --generate-bash-completion", "km explain m --generate-bash-completion"},
+		{"km models pull m --node a", "km models pull --node a m"},
+		{"km models m --node a", "km models m --node a"},
+		{"km nosuch m --json", "km nosuch m --json"},
+	}
+	for _, tt := range tests {
+		if got := strings.Join(flagsFirst(commands, strings.Fields(tt.in)), " "); got != tt.want {
+			t.Errorf("%q: %q, want %q", tt.in, got, tt.want)
+		}
+	}
+	args := strings.Fields("km explain m --json")
+	before := slices.Clone(args)
+	if flagsFirst(commands, args); !slices.Equal(args, before) {
+		t.Error("the caller's arguments were changed")
+	}
+}
+
+func TestFlagsAreOffered(t *testing.T) {
+	tests := []struct {
+		words []string
+		want  string // "": the library answers
+	}{
+		{[]string{"members", "--j"}, "--json\n"},
+		{[]string{"members", "--nosuch"}, "\n"},
+		{[]string{"explain", "llama3.2", "--prompt"}, "--prompt-tokens\n"},
+		{[]string{"join", "--grace"}, "--grace\n"},
+	}
+	for _, tt := range tests {
+		r := run(t, nil, append(tt.words, completionFlag)...)
+		if r.code != 0 || r.stdout != strings.TrimPrefix(tt.want, "\n") {
+			t.Errorf("%v: %+v", tt.words, r)
+		}
+	}
+}
