@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/guard"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
@@ -104,14 +105,7 @@ func parse(kind wire.Kind, contentType string, body []byte) (wire.Peek, *wire.Er
 
 // readBody reads and decodes a request body, bounded.
 func (r *Router) readBody(req *http.Request) ([]byte, *wire.Error) {
-	if req.ContentLength > r.config.MaxBody {
-		return nil, wire.ErrTooLarge(r.config.MaxBody)
-	}
-	body, werr := wire.Decode(req.Header.Get("Content-Encoding"), req.Body, r.config.MaxBody)
-	if werr != nil {
-		return nil, werr
-	}
-	return body, nil
+	return guard.ReadBody(req, r.config.MaxBody)
 }
 
 // requestID takes over a caller's id of sane form, so that logs of both sides
@@ -131,8 +125,12 @@ func notIDRune(c rune) bool {
 	return true
 }
 
-// clientName is whom fairness counts a request for: the caller's address.
+// clientName is whom fairness counts a request for: the caller's key or
+// address.
 func clientName(req *http.Request) string {
+	if c, ok := guard.From(req.Context()); ok {
+		return c.Name
+	}
 	host, _, err := net.SplitHostPort(req.RemoteAddr)
 	if err != nil {
 		return req.RemoteAddr

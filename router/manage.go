@@ -8,14 +8,21 @@ import (
 	"net/http"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/guard"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
 // errManage is the answer to a caller that may not change models.
 var errManage = wire.ErrForbidden("models are changed from a node's own machine only; run this there, against its 127.0.0.1")
 
-// mayManage reports whether the caller may change what is on the nodes' disks.
-func mayManage(req *http.Request) bool { return FromHere(req) }
+// mayManage reports whether the caller may change what is on the nodes' disks:
+// the guard in front has decided it, or there is none and only this machine may.
+func mayManage(req *http.Request) bool {
+	if c, ok := guard.From(req.Context()); ok {
+		return c.Owner
+	}
+	return FromHere(req)
+}
 
 // errand is one management request on its way.
 type errand struct {

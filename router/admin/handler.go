@@ -7,6 +7,7 @@ import (
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/guard"
 )
 
 // Config makes the handler of a node.
@@ -45,8 +46,8 @@ func Handler(c Config) http.Handler {
 	})
 	local := func(pattern string, h http.HandlerFunc) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, req *http.Request) {
-			if !router.FromHere(req) {
-				write(w, http.StatusForbidden, problem{"the node's own API answers this machine only"})
+			if !owner(req) {
+				write(w, http.StatusForbidden, problem{"the node's own API answers this machine only, or an API key of scope admin"})
 				return
 			}
 			h(w, req)
@@ -75,4 +76,13 @@ func write(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v)
+}
+
+// owner reports whether the caller may do what the node's owner may: the guard
+// in front has decided it, or there is none and only this machine counts.
+func owner(req *http.Request) bool {
+	if c, ok := guard.From(req.Context()); ok {
+		return c.Owner
+	}
+	return router.FromHere(req)
 }

@@ -93,8 +93,13 @@ func (c *Client) Do(req *http.Request) (*http.Response, error) {
 			out.Header[k] = vs
 		}
 	}
+	out.Header[hopHeader] = []string{"1"}
 	return c.transport.RoundTrip(out)
 }
+
+// hopHeader tells a kage-mesh that was given to us as Ollama that this is a
+// loop; Ollama ignores it.
+const hopHeader = "X-Kage-Hop"
 
 // CloseIdle closes connections that carry nothing.
 func (c *Client) CloseIdle() {

@@ -14,6 +14,7 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/hardware"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/guard"
 )
 
 // Config makes a Node. Addresses are host:port; port 0 takes any free one.
@@ -44,6 +45,15 @@ type Config struct {
 	// this machine's. Set together with Detect.
 	Refresh   func(context.Context, hardware.Inventory) hardware.Inventory
 	Overrides hardware.Overrides
+
+	// Guard is the policy in front of the client port. Its Keys are the state
+	// directory's, TLS follows from the fields below, and Name is one of its
+	// Hosts.
+	Guard guard.Config
+	// TLSCert and TLSKey are PEM files for the client port. TLS without them
+	// makes a self-signed certificate in the state directory.
+	TLSCert, TLSKey string
+	TLS             bool
 
 	MaxBody    int64         // bytes of a request body; default 64 MiB
 	StreamIdle time.Duration // longest silence inside an answer; default 120 s

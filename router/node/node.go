@@ -21,6 +21,7 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/admin"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/guard"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/registry"
 )
 
@@ -33,6 +34,7 @@ type Node struct {
 	backend  *backend.Backend
 	ollama   *url.URL
 	router   *router.Router
+	guard    *guard.Guard
 	registry *registry.Registry
 
 	voice voice
@@ -80,6 +82,9 @@ func (n *Node) build() (err error) {
 	if n.ollama, err = backend.ParseHost(c.Ollama); err != nil {
 		return err
 	}
+	if n.isOwnPort(n.ollama) {
+		return backend.ErrLoop
+	}
 	n.backend, err = backend.New(backend.Config{
 		Host: c.Ollama, Parallel: c.Parallel, MaxLoaded: c.MaxLoaded,
 		Node: n.identity.ID(), RatesFile: filepath.Join(c.StateDir, "rates.json"),
@@ -105,6 +110,9 @@ func (n *Node) build() (err error) {
 		MaxBody: c.MaxBody, StreamIdle: c.StreamIdle, NoContinue: c.NoContinue, Policy: c.Policy, Version: c.Version, Logger: c.Logger,
 	})
 	if err != nil {
+		return err
+	}
+	if n.guard, err = n.buildGuard(); err != nil {
 		return err
 	}
 	n.buildServers()
@@ -213,6 +221,10 @@ func (n *Node) Close() {
 // order: drain, finish, say goodbye. It returns when everything has ended; nil
 // after a stop that was asked for.
 func (n *Node) Run(ctx context.Context) error {
+	if err := n.refuseLoop(ctx); err != nil {
+		n.Close()
+		return err
+	}
 	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
 	group, gctx := errgroup.WithContext(life)
@@ -221,7 +233,7 @@ func (n *Node) Run(ctx context.Context) error {
 		return n.backend.Run(gctx, n.voice, n.Inventory(gctx), n.config.Refresh)
 	})
 	group.Go(func() error { return n.registry.Run(gctx) })
-	group.Go(func() error { return serving(n.apiHTTP.Serve(n.api)) })
+	group.Go(func() error { return serving(n.apiHTTP.Serve(n.guard.Listener(n.api))) })
 	group.Go(func() error { return serving(n.peerTLS.ServeTLS(n.peer, "", "")) })
 	group.Go(func() error {
 		<-gctx.Done() // whatever ends the group ends the servers

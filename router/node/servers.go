@@ -18,7 +18,8 @@ import (
 // takes.
 func (n *Node) buildServers() {
 	n.apiHTTP = &http.Server{
-		Handler:           n.router.Client(),
+		Handler:           n.guard.Handler(n.router.Client()),
+		ConnContext:       n.guard.ConnContext,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    64 << 10,

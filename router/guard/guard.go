@@ -1,0 +1,305 @@
+package guard
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/apikeys"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
+)
+
+// Config makes a Guard. The zero Config is the policy of a node without keys.
+type Config struct {
+	// Keys are the API keys; nil: there are none.
+	Keys *apikeys.Store
+	// RequireKey locks the port for the network also while there are no keys.
+	RequireKey bool
+	// Trusted are networks whose callers need no key for inference and reads.
+	Trusted []netip.Prefix
+	// Hosts are names that this node answers to beside localhost, literal
+	// addresses, its hostname and names under .local, .internal, .lan,
+	// .home.arpa and .ts.net.
+	Hosts []string
+	// Origins are web pages that may call this node beside Ollama's defaults,
+	// with at most one * each.
+	Origins []string
+	// TLS, if set, is the certificate of the port; programs on this machine may
+	// still speak plain HTTP.
+	TLS *tls.Config
+
+	InFlight int   // requests at once; default 2048
+	Conns    int   // connections at once; default 8192
+	PerAddr  int   // connections per client address; default 512, loopback four times that
+	Memory   int64 // bytes of request bodies at once; default 1 GiB
+
+	// Subnets lists this machine's subnets; nil asks the system.
+	Subnets func() []netip.Prefix
+	Logger  *slog.Logger // nil discards
+}
+
+// Guard is the policy in front of a client port. It starts no goroutine.
+type Guard struct {
+	config    Config
+	web       web
+	zones     zones
+	admission *admission
+	memory    *memory
+	log       *slog.Logger
+	quiet     *quiet
+}
+
+// New checks c and makes a Guard.
+func New(c Config) (*Guard, error) {
+	if c.InFlight < 0 || c.Conns < 0 || c.PerAddr < 0 || c.Memory < 0 {
+		return nil, errors.New("guard: a bound is negative")
+	}
+	for _, o := range c.Origins {
+		if strings.Count(o, "*") > 1 {
+			return nil, errors.New("guard: an origin may hold one * only: " + strconv.Quote(o))
+		}
+	}
+	def := func(n *int, v int) {
+		if *n == 0 {
+			*n = v
+		}
+	}
+	def(&c.InFlight, 2048)
+	def(&c.Conns, 8192)
+	def(&c.PerAddr, 512)
+	if c.Memory == 0 {
+		c.Memory = 1 << 30
+	}
+	if c.Subnets == nil {
+		c.Subnets = new(interfaces).subnets
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Guard{
+		config: c, web: newWeb(c.Hosts, c.Origins), zones: zones{c.Trusted, c.Subnets},
+		admission: newAdmission(c.InFlight), memory: &memory{limit: c.Memory},
+		log: c.Logger.With("component", "guard"), quiet: newQuiet(),
+	}, nil
+}
+
+// Listener looks at every byte of l's connections and bounds their number.
+func (g *Guard) Listener(l net.Listener) net.Listener {
+	return &listener{
+		Listener: l, total: g.config.Conns, perAddr: g.config.PerAddr, tls: g.config.TLS,
+		conns: make(map[*conn]struct{}), count: make(map[netip.Addr]int),
+	}
+}
+
+// Handler lets next serve what the policy allows.
+func (g *Guard) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		defer busyConn(req)()
+		g.serve(w, req, next)
+	})
+}
+
+func (g *Guard) serve(w http.ResponseWriter, req *http.Request, next http.Handler) {
+	area, dialect := AreaOf(req.Method, req.URL.Path)
+	zone, addr := g.zones.of(req)
+	refuse := func(why string, e *wire.Error) {
+		if ok, missed := g.quiet.pass(why+" "+addr.String(), time.Now()); ok {
+			g.log.Info("request refused", "why", why, "status", e.Status, "area", area.String(),
+				"zone", zone.String(), "from", addr, "repeated", missed)
+		}
+		writeError(w, dialect, e)
+	}
+	if why, e := hygiene(req); e != nil {
+		w.Header().Set("Connection", "close")
+		refuse(why, e)
+		return
+	}
+	key, unknown := g.key(credential(req.Header))
+	if why, e := g.pages(req, area, key); e != nil {
+		refuse(why, e)
+		return
+	}
+	origin := req.Header.Get("Origin")
+	if origin != "" {
+		if req.Method == http.MethodOptions && req.Header.Get("Access-Control-Request-Method") != "" {
+			preflight(w, req)
+			return
+		}
+		answerOrigin(w.Header(), origin)
+	}
+	ask := Ask{Area: area, Zone: zone, Key: key, Locked: g.locked(), Direct: direct(req.Host)}
+	if e := Decide(ask); e != nil {
+		if e.Status == http.StatusUnauthorized {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="kage-mesh"`)
+			if unknown {
+				e.Message = "this API key is not known here; " + e.Message
+			}
+		}
+		refuse("policy", e)
+		return
+	}
+	caller := Caller{Name: nameOf(addr), Addr: addr, Zone: zone, Key: key}
+	caller.Owner = zone == Here && ask.Direct || key.Has(apikeys.Admin)
+	if key != nil {
+		caller.Name = "key:" + key.Name
+	}
+	if area == Open || area == Control || area == Metrics {
+		next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), callerKey{}, caller)))
+		return
+	}
+	leave, retry, why := g.admission.enter(caller.Name, key, zone, time.Now())
+	if leave == nil {
+		refuse(why, wire.ErrTooMany(retry))
+		return
+	}
+	defer leave()
+	g.pass(w, req, caller, next)
+}
+
+// pass hands a request to the handler, with its body and answer bounded.
+func (g *Guard) pass(w http.ResponseWriter, req *http.Request, caller Caller, next http.Handler) {
+	h := &hold{memory: g.memory}
+	defer h.settle(0)
+	ctx := withHold(context.WithValue(req.Context(), callerKey{}, caller), h)
+	req = req.WithContext(ctx)
+	control := http.NewResponseController(w)
+	if req.Body != nil && req.Body != http.NoBody {
+		body := &steady{ReadCloser: req.Body, deadline: control.SetReadDeadline}
+		defer body.clear()
+		req.Body = body
+	}
+	next.ServeHTTP(&writer{ResponseWriter: w, control: control}, req)
+}
+
+// key looks a credential up. unknown reports that one was shown which is no key
+// of ours: clients with a fixed one ("ollama") are no offence where none is
+// needed.
+func (g *Guard) key(text string) (key *apikeys.Key, unknown bool) {
+	if text == "" {
+		return nil, false
+	}
+	if g.config.Keys != nil {
+		if key, ok := g.config.Keys.Match(text); ok {
+			return key, false
+		}
+	}
+	return nil, true
+}
+
+// locked reports whether callers from the network need a key.
+func (g *Guard) locked() bool {
+	if g.config.RequireKey {
+		return true
+	}
+	if g.config.Keys == nil {
+		return false
+	}
+	locked, err := g.config.Keys.Locked()
+	if err != nil {
+		if ok, _ := g.quiet.pass("keys", time.Now()); ok {
+			g.log.Error("the api keys cannot be read; the network needs a key until they can", "err", err)
+		}
+	}
+	return locked
+}
+
+// Locked reports whether callers from the network need an API key now.
+func (g *Guard) Locked() bool { return g.locked() }
+
+// hygiene refuses requests that net/http understands and that have no honest
+// use here.
+func hygiene(req *http.Request) (why string, e *wire.Error) {
+	switch {
+	case strangeMethod(req.Method):
+		return "method", &wire.Error{Status: http.StatusMethodNotAllowed, Message: "405 method not allowed", Plain: true}
+	case !strings.HasPrefix(req.RequestURI, "/") || strings.HasPrefix(req.RequestURI, "//"):
+		return "target", wire.ErrBadRequest("the request target must be a path")
+	case req.Header.Get(HopHeader) != "" && req.URL.Path != "/mesh/v1/id":
+		return "loop", wire.ErrLoop()
+	}
+	return "", nil
+}
+
+// HopHeader marks what a node sends to its Ollama. A client port that sees it
+// has been given to a node as its Ollama: a loop.
+const HopHeader = "X-Kage-Hop"
+
+// pages keeps web pages out that have no business here. A caller with a key of
+// ours is no page that merely got hold of a name.
+func (g *Guard) pages(req *http.Request, area Area, key *apikeys.Key) (why string, e *wire.Error) {
+	if key == nil && !g.web.hostOK(req.Host) {
+		return "host", wire.ErrForbidden("this node does not answer to that host name; start it with --host and the name, if it is yours")
+	}
+	origin := req.Header.Get("Origin")
+	if len(req.Header.Values("Origin")) > 1 || origin != "" && !g.web.originOK(origin, req.Host) {
+		return "origin", wire.ErrForbidden("web pages of that origin may not call this node; start it with --origins or OLLAMA_ORIGINS, if it is yours")
+	}
+	switch area {
+	case Manage, Account, Control, Metrics:
+		if origin == "" && crossSite(req) || area == Control && !sameOrigin(req) {
+			return "site", wire.ErrForbidden("web pages of other sites may not do this")
+		}
+	}
+	return "", nil
+}
+
+// writeError writes e in the caller's dialect.
+func writeError(w http.ResponseWriter, d wire.Dialect, e *wire.Error) {
+	contentType, body := e.Body(d)
+	h := w.Header()
+	e.SetHeader(h)
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(e.Status)
+	_, _ = w.Write(body)
+}
+
+// quiet lets one line of a kind through per minute.
+type quiet struct {
+	mu    sync.Mutex
+	kinds map[string]*refusals
+}
+
+type refusals struct {
+	until  time.Time
+	missed int
+}
+
+func newQuiet() *quiet { return &quiet{kinds: make(map[string]*refusals)} }
+
+const (
+	quietFor = time.Minute
+	maxKinds = 512
+)
+
+func (q *quiet) pass(kind string, now time.Time) (bool, int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if r := q.kinds[kind]; r != nil && now.Before(r.until) {
+		r.missed++
+		return false, 0
+	}
+	missed := 0
+	if r := q.kinds[kind]; r != nil {
+		missed = r.missed
+	} else if len(q.kinds) >= maxKinds {
+		for k, r := range q.kinds {
+			if !now.Before(r.until) {
+				delete(q.kinds, k)
+			}
+		}
+		if len(q.kinds) >= maxKinds {
+			return false, 0 // a flood from everywhere: the first lines told it
+		}
+	}
+	q.kinds[kind] = &refusals{until: now.Add(quietFor)}
+	return true, missed
+}
