@@ -48,7 +48,7 @@ func TestBadInput(t *testing.T) {
 		{"no model", "POST", "/api/chat", `{"messages":[]}`, 400, []string{"model is required"}},
 		{"body over the limit", "POST", "/api/generate", big, 413, []string{`{"error":"`}},
 		{"unknown path", "GET", "/debug/pprof/", ``, 404, []string{"404 page not found"}},
-		{"path tricks", "GET", "//api/../debug/pprof", ``, 404, []string{"404 page not found"}},
+		{"path tricks", "GET", "//api/../debug/pprof", ``, 400, []string{"must be a path"}},
 		{"wrong method", "GET", "/api/generate", ``, 405, nil},
 		{"bad header for options", "POST", "/api/generate", `{"model":"common","prompt":"x","options":{"num_predict":"many"}}`, 500, []string{`{"error":"`}},
 	}
