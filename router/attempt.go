@@ -9,6 +9,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,8 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 	life := newWatchdog(cancel, ErrSilent, dialLimit)
 	gone := context.AfterFunc(c.Context(), func() { life.allow(doubtedSilence) })
 	var connected atomic.Bool
+	var watch lookout
+	defer watch.end()
 	trace := &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) {
 			connected.Store(true)
@@ -48,9 +51,11 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 			life.feed()
 			s := readSign(http.Header(h))
 			r.mesh.Observe(c.ID, s.load)
-			if s.position > 0 && r.soonerElsewhere(f, c, s.start) {
-				cancel(ErrMoved)
-			}
+			watch.do(func() {
+				if s.position > 0 && r.soonerElsewhere(f, c, s.start) {
+					cancel(ErrMoved)
+				}
+			})
 			return nil
 		},
 	}
@@ -99,6 +104,28 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 // doubtedSilence is the patience with an owner that membership has given up:
 // one sign of life and a half.
 const doubtedSilence = signEvery * 3 / 2
+
+// lookout lets the transport's goroutine look at a flight while its own one
+// waits for the answer, and never after: the transport may still be reading
+// signs of life when the attempt has ended.
+type lookout struct {
+	mu   sync.Mutex
+	over bool
+}
+
+func (l *lookout) do(look func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		look()
+	}
+}
+
+func (l *lookout) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+}
 
 // doubted is the longest silence inside an answer of a node that membership
 // has given up: two to three times the slowest useful token, 2.8 a second for
