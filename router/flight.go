@@ -25,6 +25,7 @@ type flight struct {
 	attempts int // tries so far, the running one included
 	spent    int // of these, tries that may have cost a GPU work
 	repicks  int // refusals that led to a new choice
+	moves    int // times that it left a queue for another node
 	tried    []trial
 	starts   map[mesh.NodeID]time.Duration // when owners that refused could start
 	failed   bool                          // the last try failed by no refusal: the next one is a retry

@@ -21,6 +21,9 @@ const maxSpent = 3
 // choice; after that the request goes to the best node without a promise.
 const maxRepicks = 3
 
+// maxMoves bounds how often a waiting request leaves a queue for another.
+const maxMoves = 5
+
 // noPromise lets an owner queue a request for as long as it takes.
 const noPromise time.Duration = -1
 
@@ -54,6 +57,9 @@ func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
 			continue
 		}
 		switch action := e.Next(f.route.Class.Repeatable()); {
+		case action == Repick && errors.Is(e.Err, ErrMoved):
+			f.moves++
+			continue
 		case action == Repick && f.repicks < maxRepicks:
 			f.repicks++
 			f.told(e)
@@ -113,7 +119,7 @@ func (r *Router) pick(f *flight) (best Candidate, ok bool) {
 // soonerElsewhere reports whether a request that waits at c for another start
 // would be answered sooner by another node, by a margin worth the move.
 func (r *Router) soonerElsewhere(f *flight, c Candidate, start time.Duration) bool {
-	if f.repicks >= maxRepicks {
+	if f.moves >= maxMoves {
 		return false
 	}
 	best, ok := r.pick(f)

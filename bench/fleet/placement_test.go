@@ -101,7 +101,7 @@ func TestWaitingRequestsMoveToANodeThatJoins(t *testing.T) {
 			if i%10 == 9 {
 				own = ctx
 			}
-			answers <- Ask(own, f.Node(0).Endpoint(), "m", fmt.Sprint(i), 20, true)
+			answers <- Ask(own, f.Node(0).Endpoint(), "m", fmt.Sprint(i), 40, true)
 		})
 	}
 	reach(t, first.Ollama, func(s ollamatest.Stats) bool { return s.Running == 2 })
