@@ -83,7 +83,7 @@ func (r *Router) serveForwarded(w *trip, req *http.Request, route wire.Route) {
 			Client: clientName(req), Arrived: time.Now(),
 			Read: route.Kind == wire.Show, Since: route.Since, Own: FromHere(req),
 		},
-		route: route, peek: peek, body: body, header: callerHeaders(req.Header),
+		route: route, peek: peek, body: body, header: callerHeaders(req.Header), only: req.Header.Get(headerNode),
 		off: r.config.NoContinue || strings.EqualFold(req.Header.Get(headerContinue), "off"),
 		log: r.log.With("request", id), trip: w,
 	}

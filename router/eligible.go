@@ -17,14 +17,22 @@ import (
 // nodes the newest comes first.
 func eligible(policy Policy) Policy {
 	return func(q Request, s Snapshot) []Candidate {
-		switch {
-		case q.Read:
-			return nearest(&q, &s)
-		case q.Cloud:
-			return newEnough(cloudCandidates(&q, &s), q.Since)
+		cs := eligibleFor(&q, &s, policy)
+		if q.Only != "" {
+			cs = slices.DeleteFunc(cs, func(c Candidate) bool { return c.ID != q.Only })
 		}
-		return oneModel(newEnough(policy(q, s), q.Since), s.Holders(q.Key))
+		return cs
 	}
+}
+
+func eligibleFor(q *Request, s *Snapshot, policy Policy) []Candidate {
+	switch {
+	case q.Read:
+		return nearest(q, s)
+	case q.Cloud:
+		return newEnough(cloudCandidates(q, s), q.Since)
+	}
+	return oneModel(newEnough(policy(*q, *s), q.Since), s.Holders(q.Key))
 }
 
 // nearest orders the holders for a question about a model, which needs neither
@@ -122,6 +130,13 @@ func (r *Router) restrict(f *flight) *wire.Error {
 	v := r.mesh.View()
 	if base, source := wire.SplitSource(f.peek.Model); source == wire.LocalSource && len(v.Holders(f.Key)) == 0 {
 		f.Key = wire.Canonical(base) // ":local" is a source to newer Ollamas
+	}
+	if name := f.only; name != "" {
+		m, ok := v.Lookup(name)
+		if !ok {
+			return noNode(v, name)
+		}
+		f.Only = m.ID
 	}
 	f.Cloud = inCloud(v, f.peek.Model, f.Key)
 	s := r.Snapshot(f.Request)

@@ -21,6 +21,7 @@ type flight struct {
 	peek   wire.Peek
 	body   []byte
 	header http.Header
+	only   string // the node that the caller named, "" any
 
 	attempts int // tries so far, the running one included
 	spent    int // of these, tries that may have cost a GPU work

@@ -31,7 +31,7 @@ type errand struct {
 	body   []byte
 	header http.Header
 	where  string // which nodes, as the caller said: "", a name, names, "all" or "capable"
-	source string // for a pull: "registry" never takes it from a peer
+	source string // for a pull: where it may come from; see sourceRegistry
 	client string
 }
 

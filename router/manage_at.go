@@ -21,7 +21,7 @@ const ManagePath = "/mesh/v1/manage"
 
 const (
 	headerDigest = "X-Kage-Digest" // trailer: "key digest", the digest empty when the model is gone
-	headerSource = "X-Kage-Source" // "registry": do not take the model from a peer
+	headerSource = "X-Kage-Source" // where a pull may take the model from
 )
 
 // settleLimit bounds the wait for a change to show; the change itself is done.

@@ -13,21 +13,32 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/store"
 )
 
+// Where a pull may take a model from, as its caller said; unsaid, a peer's copy
+// is taken where this node has none.
+const (
+	sourceRegistry = "registry" // never from a peer
+	sourcePeer     = "peer"     // from a peer also what is here, in place of it
+)
+
 // copyFromPeers brings a model in from a node that has it instead of from the
 // internet. The local Ollama does the work: it pulls from a registry on this
 // machine's loopback that reads the peer's files, so that chunks, resumption
 // and verification are its own; then the model gets its plain name. false: no
 // peer could give it, and the story says why.
-func (r *Router) copyFromPeers(ctx context.Context, p *pull, name, key string, begin func()) bool {
+func (r *Router) copyFromPeers(ctx context.Context, p *pull, o *errand, key string, begin func()) bool {
 	v := r.mesh.View()
-	if self := v.Self(); r.config.Peering == nil || self == nil || holds(self, key) {
+	self := v.Self()
+	if r.config.Peering == nil || self == nil || o.source == sourceRegistry {
+		return false
+	}
+	if holds(self, key) && o.source != sourcePeer {
 		return false // what is here is brought up to date by a true pull
 	}
 	for _, h := range sources(v, key) {
 		begin()
 		at := step{Status: "copying from " + h.Member.Name + " over the local network"}
 		p.story.tell(at.name(), at.line())
-		err := r.copyFrom(ctx, p, h, name)
+		err := r.copyFrom(ctx, p, h, o.peek.Model)
 		if err == nil {
 			return true
 		}

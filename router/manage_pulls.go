@@ -138,10 +138,7 @@ func (f *follower) Close() error {
 func (r *Router) runPull(ctx context.Context, p *pull, o *errand, key string) {
 	begin := sync.OnceFunc(func() { close(p.begun) })
 	defer begin()
-	done := false
-	if o.source != "registry" {
-		done = r.copyFromPeers(ctx, p, o.peek.Model, key, begin)
-	}
+	done := r.copyFromPeers(ctx, p, o, key, begin)
 	if !done && ctx.Err() == nil {
 		done = r.pullFromRegistry(ctx, p, o, begin)
 	}

@@ -22,10 +22,11 @@ type Request struct {
 	Arrived      time.Time // when the ingress had read it
 
 	// What restricts the nodes, whatever the policy.
-	Read  bool   // a question about the model: any holder answers, this node first
-	Cloud bool   // the model runs at ollama.com
-	Own   bool   // the caller is on this machine, so this node's account is its own
-	Since string // first Ollama version with the route; "" every one has it
+	Read  bool        // a question about the model: any holder answers, this node first
+	Cloud bool        // the model runs at ollama.com
+	Own   bool        // the caller is on this machine, so this node's account is its own
+	Only  mesh.NodeID // the caller named a node; "" any
+	Since string      // first Ollama version with the route; "" every one has it
 }
 
 // Work is one request that this router sent to a node and that the node's last

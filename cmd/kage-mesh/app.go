@@ -16,7 +16,7 @@ func newApp(e environment) *cli.App {
 		Version:   build().Version,
 		Commands: []*cli.Command{
 			e.joinCommand(), e.leaveCommand(),
-			e.membersCommand(), e.statusCommand(), e.explainCommand(),
+			e.membersCommand(), e.statusCommand(), e.modelsCommand(), e.explainCommand(),
 			e.keygenCommand(), e.demoCommand(),
 			e.versionCommand(), e.completionCommand(),
 		},

@@ -33,6 +33,12 @@ func (c Client) Status(ctx context.Context) (Status, error) {
 	return s, c.call(ctx, http.MethodGet, "status", &s)
 }
 
+// Models asks for /mesh/v1/models.
+func (c Client) Models(ctx context.Context) (Models, error) {
+	var m Models
+	return m, c.call(ctx, http.MethodGet, "models", &m)
+}
+
 // Identity asks for /mesh/v1/id.
 func (c Client) Identity(ctx context.Context) (Identity, error) {
 	var id Identity

@@ -61,6 +61,9 @@ func Handler(c Config) http.Handler {
 	})
 	local("GET /mesh/v1/explain", c.explain)
 	local("GET /mesh/v1/requests", c.requests)
+	local("GET /mesh/v1/models", func(w http.ResponseWriter, _ *http.Request) {
+		write(w, http.StatusOK, ModelsOf(c.View(), c.Cluster, time.Now()))
+	})
 	local("POST /mesh/v1/leave", func(w http.ResponseWriter, _ *http.Request) {
 		write(w, http.StatusAccepted, struct{}{})
 		c.Leave()
