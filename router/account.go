@@ -37,7 +37,7 @@ func (r *Router) pass(w http.ResponseWriter, req *http.Request, route wire.Route
 		return
 	}
 	defer resp.Body.Close()
-	if err := relayResponse(w, resp, nil); err != nil {
+	if err := relayResponse(w, resp); err != nil {
 		panic(http.ErrAbortHandler)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strconv"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/guard"
@@ -115,18 +116,34 @@ func (r *Router) relayFrom(w http.ResponseWriter, ctx context.Context, m *mesh.M
 		return
 	}
 	defer resp.Body.Close()
-	if err := relayResponse(w, resp, func() { r.shown(ctx, m, resp) }); err != nil && ctx.Err() == nil {
-		if streamed(resp.Header) {
-			_, _ = w.Write(errorLine(reason(m, err)))
-			_ = http.NewResponseController(w).Flush()
+	if streamed(resp.Header) && resp.StatusCode == http.StatusOK {
+		story := &storyteller{w: w, flush: http.NewResponseController(w), stream: true}
+		if err := r.follow(ctx, m, resp, story.tell); err != nil && ctx.Err() == nil {
+			story.tell(errorLine(reason(m, err)))
+			panic(http.ErrAbortHandler)
 		}
-		panic(http.ErrAbortHandler)
+		return
 	}
+	// A client takes an answer of known length as its end, so the change must
+	// show before any of it is written.
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, errorBodyLimit))
+	if err != nil {
+		if ctx.Err() == nil {
+			writeError(w, wire.Ollama, &wire.Error{Status: http.StatusBadGateway, Message: reason(m, err), Err: err})
+		}
+		return
+	}
+	r.shown(ctx, m, resp)
+	answerHeaders(w.Header(), resp.Header)
+	if o.route.Method != http.MethodHead {
+		w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+	}
+	w.WriteHeader(resp.StatusCode)
+	_, _ = w.Write(answer)
 }
 
-// relayResponse copies an answer, each piece flushed as it comes. before runs
-// when all of it has been read, before the client can see its end.
-func relayResponse(w http.ResponseWriter, resp *http.Response, before func()) error {
+// relayResponse copies an answer, each piece flushed as it comes.
+func relayResponse(w http.ResponseWriter, resp *http.Response) error {
 	answerHeaders(w.Header(), resp.Header)
 	if n := resp.Header.Get("Content-Length"); n != "" {
 		w.Header().Set("Content-Length", n)
@@ -137,9 +154,6 @@ func relayResponse(w http.ResponseWriter, resp *http.Response, before func()) er
 	begun := false
 	for {
 		n, err := resp.Body.Read(*buf)
-		if err == io.EOF && before != nil {
-			before()
-		}
 		if !begun {
 			w.WriteHeader(resp.StatusCode)
 			begun = true

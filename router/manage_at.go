@@ -78,7 +78,7 @@ type released struct {
 
 func (b released) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader's contract is the bare value
+	if err != nil && err != io.EOF {
 		err = because(b.ctx, err)
 	}
 	return n, err
@@ -221,7 +221,7 @@ func (r *Router) serveManagePeer(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer resp.Body.Close()
-	err = relayResponse(w, resp, nil)
+	err = relayResponse(w, resp)
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}

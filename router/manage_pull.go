@@ -98,7 +98,7 @@ func (r *Router) pullOne(ctx context.Context, story *storyteller, m *mesh.Member
 	if err == nil {
 		defer resp.Body.Close()
 		if resp.StatusCode != http.StatusOK {
-			_ = relayResponse(story.w, resp, nil)
+			_ = relayResponse(story.w, resp)
 			return
 		}
 		err = r.follow(ctx, m, resp, story.tell)

@@ -25,6 +25,9 @@ type Spec struct {
 	Hardware hardware.Inventory
 	Ollama   *ollamatest.Config
 	API      string // client address; default a free port of 127.0.0.1
+	// Host is the address of an Ollama that is not the fleet's, instead of
+	// Ollama. The fleet neither starts nor stops it.
+	Host string
 }
 
 // Options of a Fleet.
@@ -103,6 +106,9 @@ func (f *Fleet) complete(v *mesh.View) bool {
 		if !ok || m.Status != mesh.Alive || m.Card == nil || m.Load == nil {
 			return false
 		}
+		if n.Spec.Host != "" && !m.Load.Up {
+			return false
+		}
 		if n.Spec.Ollama != nil && (!m.Load.Up || len(m.Card.Catalog) < len(n.Spec.Ollama.Models)) {
 			return false
 		}
@@ -136,6 +142,9 @@ type Node struct {
 
 func (n *Node) start() error {
 	ollama := "127.0.0.1:1" // nothing listens there: a node without Ollama
+	if n.Spec.Host != "" {
+		ollama = n.Spec.Host
+	}
 	if n.Spec.Ollama != nil {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/bench/fleet"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/hardware"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/ollamatest"
 )
@@ -133,5 +134,18 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}
+	}
+}
+
+// held is a view in which n nodes have the model, with its shape.
+func held(key string, n int) func(*mesh.View) bool {
+	return func(v *mesh.View) bool {
+		known := 0
+		for _, h := range v.Holders(key) {
+			if h.Model.Layers > 0 || h.Model.Blob != "" {
+				known++
+			}
+		}
+		return known >= n
 	}
 }
