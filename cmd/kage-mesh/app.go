@@ -17,7 +17,7 @@ func newApp(e environment) *cli.App {
 		Commands: []*cli.Command{
 			e.joinCommand(), e.leaveCommand(),
 			e.membersCommand(), e.statusCommand(), e.modelsCommand(), e.explainCommand(),
-			e.keygenCommand(), e.demoCommand(),
+			e.keygenCommand(), e.apikeysCommand(), e.demoCommand(),
 			e.versionCommand(), e.completionCommand(),
 		},
 		EnableBashCompletion:   true,

@@ -19,6 +19,7 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/discovery"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/hardware"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/node"
 )
 
@@ -46,7 +47,7 @@ func joinFlags() []cli.Flag {
 	text := func(name, env, value, usage string) cli.Flag {
 		return &cli.StringFlag{Name: name, EnvVars: []string{env}, Value: value, Usage: usage}
 	}
-	return []cli.Flag{
+	return append([]cli.Flag{
 		configFlag(),
 		text("name", "KAGE_NAME", "", "name of this node (default: the hostname)"),
 		text("cluster", "KAGE_CLUSTER", "home", "nodes of one cluster find each other"),
@@ -73,7 +74,7 @@ func joinFlags() []cli.Flag {
 		text("max-body", "KAGE_MAX_BODY", "64MiB", "largest request body"),
 		text("log-level", "KAGE_LOG_LEVEL", "info", "debug, info, warn or error"),
 		text("log-format", "KAGE_LOG_FORMAT", "auto", "text, json, or auto: text on a terminal"),
-	}
+	}, doorFlags()...)
 }
 
 // join runs a node with discovery beside it.
@@ -126,6 +127,10 @@ func (e environment) nodeConfig(c *cli.Context, logger *slog.Logger) (node.Confi
 	if err != nil || maxBody == 0 {
 		return node.Config{}, usage("give it as in 64MiB", "bad size '%s' for --max-body", c.String("max-body"))
 	}
+	door, err := e.guardConfig(c)
+	if err != nil {
+		return node.Config{}, err
+	}
 	ollama := c.String("ollama")
 	if ollama == "" {
 		ollama = e.getenv("OLLAMA_HOST")
@@ -139,7 +144,8 @@ func (e environment) nodeConfig(c *cli.Context, logger *slog.Logger) (node.Confi
 		Internet:  internet(),
 		Overrides: overrides, MaxBody: int64(maxBody), Grace: c.Duration("grace"),
 		NoContinue: c.Bool("no-continue"),
-		Version:    build().Version, Logger: logger,
+		Guard:      door, TLS: c.Bool("tls"), TLSCert: c.String("tls-cert"), TLSKey: c.String("tls-key"),
+		Version: build().Version, Logger: logger,
 	}, nil
 }
 
@@ -235,6 +241,11 @@ func startError(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, backend.ErrLoop):
+		return &failure{
+			code: codeFailure, cause: errors.New("the address given as Ollama's is a kage-mesh node: work would go round in a circle"),
+			fix: "set --ollama or OLLAMA_HOST to Ollama's own address, usually 127.0.0.1:11434",
+		}
 	case errors.As(err, &p):
 		fix := fmt.Sprintf("stop what uses it, or choose another port with --%s-listen", p.What)
 		if !errors.Is(err, syscall.EADDRINUSE) {
