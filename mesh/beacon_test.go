@@ -17,11 +17,11 @@ func beaconsOf(t testing.TB, cluster string, keys ...Key) *beacons {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ring, err := newKeyring(cluster, keys)
+	ring, err := newKeyring(cluster, keys, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newBeacons(id, cluster, newSealer(ring, "kage-mesh beacon v1 "+Key{}.Tag(cluster)))
+	return newBeacons(id, cluster, newSealer(ring.ring, "kage-mesh beacon v1 "+Key{}.Tag(cluster)))
 }
 
 func anyNews(*Load) bool { return true }

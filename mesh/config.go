@@ -26,6 +26,10 @@ type Config struct {
 	// second one only while a key is rotated). Empty: the mesh is open to
 	// everyone who can reach the port.
 	Keys []Key
+	// KeyStore is where rotations keep the keys; nil: in memory.
+	KeyStore *KeyStore
+	// DeniedFile is where the ids of evicted nodes are kept; "": in memory.
+	DeniedFile string
 	// Bind is the gossip address. Port 0 takes a free one; an invalid or
 	// unspecified address means all interfaces.
 	Bind netip.AddrPort

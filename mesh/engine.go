@@ -35,7 +35,7 @@ type engine struct {
 func (m *Mesh) startEngine(number uint64, advertise netip.AddrPort, tags map[string]string) (*engine, error) {
 	e := &engine{
 		number: number, addr: advertise, wake: m.wake, tags: make(chan map[string]string, 1),
-		gate: &gatekeeper{self: m.self, addr: advertise, limit: m.cfg.MaxMembers, claim: m.claimed},
+		gate: &gatekeeper{self: m.self, addr: advertise, limit: m.cfg.MaxMembers, claim: m.claimed, denied: m.denied.has},
 	}
 	events := make(chan serf.Event, 2048) // above Serf's own buffers: it must never block on us
 	logger := newEngineLog(m.log)
@@ -81,7 +81,7 @@ func (m *Mesh) memberlistConfig(l *link, logger *log.Logger) *memberlist.Config 
 	c.BindPort = int(l.advertise.Port()) // also the port of addresses that have none
 	c.AdvertisePort = int(l.advertise.Port())
 	c.Logger, c.LogOutput = logger, nil
-	c.Keyring = m.ring
+	c.Keyring = m.keys.ring
 	c.ProbeInterval, c.ProbeTimeout = p.ProbeInterval, p.ProbeTimeout
 	c.SuspicionMult, c.SuspicionMaxTimeoutMult = p.SuspicionMult, p.SuspicionMaxTimeoutMult
 	c.AwarenessMaxMultiplier = p.AwarenessMaxMultiplier

@@ -38,9 +38,8 @@ var (
 	ErrKeyNeeded = errors.New("mesh: its mesh has a key and this node has none")
 	// ErrKeyMissing means that this node has a key and the other has none.
 	ErrKeyMissing = errors.New("mesh: this node has a mesh key and it has none")
-	// ErrWrongKey means that both have a key, but the keys or the names of the
-	// meshes differ.
-	ErrWrongKey = errors.New("mesh: its mesh has another key or another name")
+	// ErrWrongKey means that both have a key, and the keys differ.
+	ErrWrongKey = errors.New("mesh: its mesh has another key")
 	// ErrProtocol means that the node speaks another protocol version.
 	ErrProtocol = errors.New("mesh: it speaks another protocol version")
 	// ErrNoMesh means that something answered that is no kage-mesh.

@@ -16,6 +16,8 @@ type gatekeeper struct {
 	limit int
 	claim func(serf.Member) // somebody else claims to be us
 
+	denied func(NodeID) bool
+
 	mu    sync.Mutex
 	known map[NodeID]struct{}
 }
@@ -24,6 +26,7 @@ var (
 	errNodeName = errors.New("its name is no node id")
 	errNodeAddr = errors.New("its address is none")
 	errCrowd    = errors.New("the mesh is full")
+	errDenied   = errors.New("it was evicted")
 	errNotUs    = errors.New("it has this node's name and another address")
 )
 
@@ -45,6 +48,9 @@ func (g *gatekeeper) check(m *serf.Member) error {
 	addr = addr.Unmap()
 	if !ok || addr.IsUnspecified() || addr.IsMulticast() || m.Port == 0 {
 		return errNodeAddr
+	}
+	if g.denied != nil && g.denied(id) {
+		return errDenied
 	}
 	if id == g.self {
 		if netip.AddrPortFrom(addr, m.Port) == g.addr {

@@ -19,13 +19,17 @@ const (
 	loadPath = "/mesh/v1/load"
 )
 
-// Handler serves GET /mesh/v1/card and /mesh/v1/load on the peer port, to
-// members only. The listener must be one of [identity.Identity.ServerTLS]:
+// Handler serves card, load, keys and denied under /mesh/v1/ on the peer port,
+// to members only. The listener must be one of [identity.Identity.ServerTLS]:
 // requests that came in any other way are refused.
 func (m *Mesh) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+cardPath, m.serveCard)
 	mux.HandleFunc("GET "+loadPath, m.serveLoad)
+	for path, h := range map[string]http.HandlerFunc{keysPath: m.serveKeys, deniedPath: m.serveDenied} {
+		mux.HandleFunc("GET "+path, h)
+		mux.HandleFunc("POST "+path, h)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if id, ok := identity.PeerID(r); !ok || !m.Allow(id) {
 			fail(w, http.StatusForbidden, "only members of this mesh are served here")

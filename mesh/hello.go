@@ -27,6 +27,7 @@ type hello struct {
 	Instance string   `json:"instance"`          // random per process
 	Keyed    bool     `json:"keyed"`             // this mesh has a key
 	Tags     []string `json:"tags"`              // see [Key.Tag], one per key of the ring
+	Label    string   `json:"label"`             // hash of the mesh's name, as every gossip packet shows it
 	Cluster  string   `json:"cluster,omitempty"` // only without a key
 }
 
@@ -39,14 +40,21 @@ const (
 )
 
 func newHello(cluster string, keys []Key) hello {
-	h := hello{Protocol: Protocol, Instance: rand.Text(), Keyed: len(keys) > 0}
+	h := hello{Protocol: Protocol, Instance: rand.Text(), Keyed: len(keys) > 0, Label: Key{}.Tag(cluster)}
 	if !h.Keyed {
 		h.Cluster = cluster
-		h.Tags = []string{Key{}.Tag(cluster)}
+		h.Tags = []string{h.Label}
 	}
 	for _, k := range keys {
 		h.Tags = append(h.Tags, k.Tag(cluster))
 	}
+	return h
+}
+
+// greeting is the hello of now: a rotation changes its tags.
+func (m *Mesh) greeting() hello {
+	h := m.hello
+	h.Tags = m.keys.tags()
 	return h
 }
 
@@ -57,14 +65,18 @@ func (h hello) check(o hello) error {
 		return errSelf
 	case o.Protocol != h.Protocol:
 		return fmt.Errorf("%w (%d, this node %d)", ErrProtocol, o.Protocol, h.Protocol)
+	case o.Keyed != h.Keyed && o.Label != h.Label:
+		return fmt.Errorf("%w of another name", ErrOtherCluster)
 	case o.Keyed && !h.Keyed:
 		return ErrKeyNeeded
 	case h.Keyed && !o.Keyed:
 		return ErrKeyMissing
 	case slices.ContainsFunc(o.Tags, func(t string) bool { return slices.Contains(h.Tags, t) }):
 		return nil
-	case h.Keyed:
+	case h.Keyed && o.Label == h.Label:
 		return ErrWrongKey
+	case h.Keyed:
+		return fmt.Errorf("%w of another name", ErrOtherCluster)
 	}
 	return fmt.Errorf("%w: %q, this node belongs to %q", ErrOtherCluster, clean(o.Cluster, 64), h.Cluster)
 }

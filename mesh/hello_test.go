@@ -24,7 +24,9 @@ func TestHelloCheck(t *testing.T) {
 		{"same key", newHello("home", []Key{a}), newHello("home", []Key{a}), nil},
 		{"other key", newHello("home", []Key{a}), newHello("home", []Key{b}), ErrWrongKey},
 		{"rotating", newHello("home", []Key{a, b}), newHello("home", []Key{b}), nil},
-		{"same key, other name", newHello("home", []Key{a}), newHello("office", []Key{a}), ErrWrongKey},
+		{"same key, other name", newHello("home", []Key{a}), newHello("office", []Key{a}), ErrOtherCluster},
+		{"it has a key, other name", open, newHello("office", []Key{a}), ErrOtherCluster},
+		{"it has none, other name", newHello("home", []Key{a}), newHello("office", nil), ErrOtherCluster},
 		{"older protocol", open, hello{Protocol: Protocol + 1, Instance: "x", Tags: open.Tags}, ErrProtocol},
 	}
 	for _, tt := range tests {

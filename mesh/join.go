@@ -66,7 +66,7 @@ func (m *Mesh) joinOne(ctx context.Context, e *engine, addr string) (bool, error
 		if m.isMember(to) {
 			return true, nil
 		}
-		err := m.hello.greet(ctx, to.String())
+		err := m.greeting().greet(ctx, to.String())
 		switch {
 		case errors.Is(err, errSelf):
 			return false, nil
@@ -173,11 +173,15 @@ func splitAddr(addr string) (host string, port uint16, err error) {
 
 // receiveStream answers a node that wants to know whether it can join.
 func (m *Mesh) receiveStream(ctx context.Context, conn net.Conn) {
-	err := m.hello.answer(ctx, conn)
+	err := m.greeting().answer(ctx, conn)
 	if err == nil || errors.Is(err, errSelf) {
 		return
 	}
 	host, _, _ := net.SplitHostPort(conn.RemoteAddr().String())
+	if errors.Is(err, ErrOtherCluster) {
+		m.log.Debug("a node of another mesh knocked", "from", host) // a neighbour
+		return
+	}
 	if ok, missed := m.refused.pass("hello "+host, time.Now()); ok {
 		m.log.Warn("a node that cannot join knocked", "from", host, "err", err, "repeated", missed)
 	}

@@ -119,3 +119,13 @@ func (k Key) Tag(cluster string) string {
 	}
 	return strings.ToLower(keyEncoding.EncodeToString(raw))
 }
+
+// Fingerprint names a key without giving it away: 13 letters, the same in every
+// mesh, for people and for the peers of a rotation.
+func (k Key) Fingerprint() string {
+	return strings.ToLower(keyEncoding.EncodeToString(k.derive("", "fingerprint v1", 8)))
+}
+
+func validFingerprint(s string) bool {
+	return len(s) == 13 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz234567") == ""
+}

@@ -6,10 +6,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/hashicorp/memberlist"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/identity"
 )
@@ -22,7 +21,9 @@ type Mesh struct {
 	log         *slog.Logger
 	self        NodeID
 	incarnation uint64
-	ring        *memberlist.Keyring // nil in an open mesh
+	keys        *keyring
+	denied      *denials
+	rotating    sync.Mutex // one rotation at a time
 	transport   *transport
 	beacons     *beacons
 	hello       hello
@@ -63,12 +64,16 @@ func New(cfg Config) (*Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
-	ring, err := newKeyring(cfg.Cluster, cfg.Keys)
+	keys, err := newKeyring(cfg.Cluster, cfg.Keys, cfg.KeyStore)
+	if err != nil {
+		return nil, err
+	}
+	denied, err := loadDenials(cfg.DeniedFile)
 	if err != nil {
 		return nil, err
 	}
 	log := cfg.Log.With("component", "mesh")
-	t, err := newTransport(cfg.Bind, label(cfg.Cluster), ring != nil, log)
+	t, err := newTransport(cfg.Bind, label(cfg.Cluster), keys.ring != nil, log)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +81,8 @@ func New(cfg Config) (*Mesh, error) {
 		cfg: cfg, log: log,
 		self:        cfg.Identity.ID(),
 		incarnation: uint64(time.Now().UnixNano()),
-		ring:        ring,
+		keys:        keys,
+		denied:      denied,
 		transport:   t,
 		hello:       newHello(cfg.Cluster, cfg.Keys),
 		refused:     newLimiter(time.Minute),
@@ -92,7 +98,7 @@ func New(cfg Config) (*Mesh, error) {
 		ready:       make(chan struct{}),
 		done:        make(chan struct{}),
 	}
-	m.beacons = newBeacons(cfg.Identity, cfg.Cluster, newSealer(ring, "kage-mesh beacon v1 "+Key{}.Tag(cfg.Cluster)))
+	m.beacons = newBeacons(cfg.Identity, cfg.Cluster, newSealer(keys.ring, "kage-mesh beacon v1 "+Key{}.Tag(cfg.Cluster)))
 	m.peers = cfg.Identity.Transport(m.resolve, identity.TransportOptions{})
 	t.datagram = m.receiveDatagram
 	t.stream = m.receiveStream
@@ -125,10 +131,10 @@ func (m *Mesh) Addr() netip.AddrPort { return m.View().Self().Addr }
 
 // Tag is what this node may show in the open so that others of its mesh find
 // it, see [Key.Tag].
-func (m *Mesh) Tag() string { return m.hello.Tags[0] }
+func (m *Mesh) Tag() string { return m.keys.tags()[0] }
 
 // Keyed reports whether the mesh has a key.
-func (m *Mesh) Keyed() bool { return m.ring != nil }
+func (m *Mesh) Keyed() bool { return m.keys.on() }
 
 // Addrs are the gossip addresses of the other members that are alive, to be
 // remembered for the next start.
@@ -138,7 +144,7 @@ func (m *Mesh) Addrs() []netip.AddrPort { return targets(m.View()) }
 // node itself. It is meant for [identity.Identity.ServerTLS].
 func (m *Mesh) Allow(id NodeID) bool {
 	member, ok := m.View().Member(id)
-	return ok && member.Status != Left
+	return ok && member.Status != Left && !m.denied.has(id)
 }
 
 // PeerTransport makes requests to members: https://<id>/path, pinned to the id.
@@ -147,7 +153,7 @@ func (m *Mesh) PeerTransport() http.RoundTripper { return m.peers }
 // resolve gives the address of a member's peer listener.
 func (m *Mesh) resolve(id NodeID) (netip.AddrPort, error) {
 	member, ok := m.View().Member(id)
-	if !ok || member.Status == Left {
+	if !ok || member.Status == Left || m.denied.has(id) {
 		return netip.AddrPort{}, ErrNoMember
 	}
 	if member.Info.PeerPort == 0 {

@@ -255,7 +255,7 @@ func TestStrangersCannotJoin(t *testing.T) {
 		{"wrong key", func(c *mesh.Config) { c.Keys = []mesh.Key{key} }, func(c *mesh.Config) { c.Keys = []mesh.Key{other} }, mesh.ErrWrongKey},
 		{"key for an open mesh", func(*mesh.Config) {}, func(c *mesh.Config) { c.Keys = []mesh.Key{key} }, mesh.ErrKeyMissing},
 		{"other name", func(*mesh.Config) {}, func(c *mesh.Config) { c.Cluster = "office" }, mesh.ErrOtherCluster},
-		{"other name, same key", func(c *mesh.Config) { c.Keys = []mesh.Key{key} }, func(c *mesh.Config) { c.Keys, c.Cluster = []mesh.Key{key}, "office" }, mesh.ErrWrongKey},
+		{"other name, same key", func(c *mesh.Config) { c.Keys = []mesh.Key{key} }, func(c *mesh.Config) { c.Keys, c.Cluster = []mesh.Key{key}, "office" }, mesh.ErrOtherCluster},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

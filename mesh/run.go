@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -132,7 +133,7 @@ func (l *looper) restart(addr netip.AddrPort) error {
 func (l *looper) look() {
 	e := l.engine.Load()
 	now := time.Now()
-	list := e.members()
+	list := slices.DeleteFunc(e.members(), func(g sighting) bool { return g.ID != l.self && l.denied.has(g.ID) })
 	e.gate.forget(list)
 	l.dirty = l.state.sighted(now, e.number, list) || l.dirty
 	if l.state.shown(now) != len(l.View().Members()) {
@@ -210,6 +211,9 @@ func (l *looper) report() {
 			log.Info("member left")
 		case lost:
 			log.Warn("member failed")
+		}
+		if c.what == joined || c.what == returned {
+			l.fetches.Go(func() { l.learnDenials(l.ctx, c.member.ID) })
 		}
 	}
 }

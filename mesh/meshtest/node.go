@@ -142,7 +142,9 @@ func (n *Node) start() {
 
 	mux := http.NewServeMux()
 	mux.Handle("/mesh/v1/card", m.Handler())
-	mux.Handle("/mesh/v1/load", m.Handler())
+	for _, path := range []string{"load", "keys", "denied"} {
+		mux.Handle("/mesh/v1/"+path, m.Handler())
+	}
 	if n.extra != nil {
 		mux.Handle("/", n.extra)
 	}
