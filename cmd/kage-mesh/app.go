@@ -17,7 +17,8 @@ func newApp(e environment) *cli.App {
 		Commands: []*cli.Command{
 			e.joinCommand(), e.leaveCommand(),
 			e.membersCommand(), e.statusCommand(), e.modelsCommand(), e.explainCommand(),
-			e.keygenCommand(), e.apikeysCommand(), e.demoCommand(),
+			e.keygenCommand(), e.keysCommand(), e.evictCommand(), e.trustCommand(),
+			e.apikeysCommand(), e.demoCommand(),
 			e.versionCommand(), e.completionCommand(),
 		},
 		EnableBashCompletion:   true,

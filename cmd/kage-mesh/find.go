@@ -17,7 +17,7 @@ import (
 )
 
 // newDiscovery looks for peers in every way that this machine has.
-func newDiscovery(c *cli.Context, n *node.Node, config node.Config, seeds discovery.Static, log *slog.Logger) (*discovery.Discovery, *discovery.Remembered, error) {
+func newDiscovery(c *cli.Context, n *node.Node, joiner discovery.Joiner, config node.Config, seeds discovery.Static, log *slog.Logger) (*discovery.Discovery, *discovery.Remembered, error) {
 	remembered := discovery.LoadRemembered(filepath.Join(config.StateDir, "peers.json"), log)
 	gossip := n.Mesh().Addr()
 	sources := []discovery.Source{
@@ -26,7 +26,7 @@ func newDiscovery(c *cli.Context, n *node.Node, config node.Config, seeds discov
 	}
 	if !c.Bool("no-mdns") {
 		mdns := discovery.MDNSConfig{
-			Instance: string(n.ID()), Cluster: config.Cluster, Protocol: protocol,
+			Instance: string(n.ID()), Cluster: n.Mesh().Tag(), Protocol: protocol,
 			Port: int(gossip.Port()), Logger: log,
 		}
 		if ip := gossip.Addr(); ip.IsValid() && !ip.IsUnspecified() {
@@ -36,10 +36,10 @@ func newDiscovery(c *cli.Context, n *node.Node, config node.Config, seeds discov
 		if err != nil {
 			return nil, nil, err
 		}
-		sources = append(sources, source)
+		sources = append(sources, undecided{source})
 	}
 	d, err := discovery.New(discovery.Config{
-		Self: string(n.ID()), Cluster: config.Cluster, Joiner: n.Mesh(), Sources: sources, Logger: log,
+		Self: string(n.ID()), Cluster: config.Cluster, Joiner: joiner, Sources: sources, Logger: log,
 		Known: func(p discovery.Peer) bool { return known(n.Mesh().View(), gossip.Port(), p) },
 	})
 	return d, remembered, err

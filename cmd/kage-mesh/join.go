@@ -77,7 +77,8 @@ func joinFlags() []cli.Flag {
 	}, doorFlags()...)
 }
 
-// join runs a node with discovery beside it.
+// join runs a node; on a terminal it asks for the key when the network's mesh
+// has one.
 func (e environment) join(c *cli.Context) error {
 	logger, err := e.logger(c)
 	if err != nil {
@@ -91,11 +92,27 @@ func (e environment) join(c *cli.Context) error {
 	if err != nil {
 		return usage("give nodes as host or host:port, as in 'kage-mesh join 192.168.1.20'", "%w", err)
 	}
+	for {
+		err := e.runNode(c, config, seeds, logger)
+		if !errors.Is(err, errKeyNeeded) {
+			return err
+		}
+		key, ok := e.askKey(config.Cluster)
+		if !ok {
+			return err
+		}
+		config.Key = key
+	}
+}
+
+// runNode runs a node with discovery beside it until it stops.
+func (e environment) runNode(c *cli.Context, config node.Config, seeds discovery.Static, logger *slog.Logger) error {
 	n, err := node.New(config)
 	if err != nil {
 		return startError(err)
 	}
-	d, remembered, err := newDiscovery(c, n, config, seeds, logger)
+	keys := newKeyWatch(n.Mesh())
+	d, remembered, err := newDiscovery(c, n, keys, config, seeds, logger)
 	if err != nil {
 		n.Close()
 		return err
@@ -110,6 +127,7 @@ func (e environment) join(c *cli.Context) error {
 	group.Go(func() error { return d.Run(gctx) })
 	group.Go(func() error { return remember(gctx, n.Mesh(), remembered, logger) })
 	group.Go(func() error { return e.report(gctx, n, config) })
+	group.Go(func() error { return keys.watch(gctx, config.Cluster, logger) })
 	group.Go(func() error { return nameClash(gctx, n, c.IsSet("name")) })
 	return startError(group.Wait())
 }
@@ -246,6 +264,8 @@ func startError(err error) error {
 			code: codeFailure, cause: errors.New("the address given as Ollama's is a kage-mesh node: work would go round in a circle"),
 			fix: "set --ollama or OLLAMA_HOST to Ollama's own address, usually 127.0.0.1:11434",
 		}
+	case errors.Is(err, mesh.ErrKeyFile):
+		return &failure{code: codeKey, cause: err, fix: "restore the file or make it private, as the line above says"}
 	case errors.As(err, &p):
 		fix := fmt.Sprintf("stop what uses it, or choose another port with --%s-listen", p.What)
 		if !errors.Is(err, syscall.EADDRINUSE) {

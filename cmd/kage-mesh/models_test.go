@@ -122,7 +122,7 @@ func TestModelsChange(t *testing.T) {
 		{[]string{"models", "load", "small", "--node", "box"}, codeOK, "loaded small on box"},
 	} {
 		// Flags stand before arguments.
-		args := append(c.args[:2:2], flagsFirst(c.args[2:])...)
+		args := append(c.args[:2:2], dashesFirst(c.args[2:])...)
 		code, out, errs := kage(f, args...)
 		if code != c.code || !strings.Contains(out+errs, c.says) {
 			t.Errorf("%v: %d\n%s%s", args, code, out, errs)
@@ -143,20 +143,6 @@ func TestModelsChange(t *testing.T) {
 	if n := f.Node(0).Ollama.Stats().Unloads; n == 0 {
 		t.Error("nothing was unloaded")
 	}
-}
-
-// flagsFirst puts what begins with dashes, and its value, first.
-func flagsFirst(args []string) (out []string) {
-	var rest []string
-	for i := 0; i < len(args); i++ {
-		if strings.HasPrefix(args[i], "--") {
-			out = append(out, args[i], args[i+1])
-			i++
-			continue
-		}
-		rest = append(rest, args[i])
-	}
-	return append(out, rest...)
 }
 
 func TestPlanSync(t *testing.T) {
@@ -205,4 +191,18 @@ func TestBars(t *testing.T) {
 	if out.String() != "m: pulling abcdef\n" {
 		t.Errorf("off a terminal: %q", out.String())
 	}
+}
+
+// dashesFirst puts what begins with dashes, and its value, first.
+func dashesFirst(args []string) (out []string) {
+	var rest []string
+	for i := 0; i < len(args); i++ {
+		if strings.HasPrefix(args[i], "--") {
+			out = append(out, args[i], args[i+1])
+			i++
+			continue
+		}
+		rest = append(rest, args[i])
+	}
+	return append(out, rest...)
 }

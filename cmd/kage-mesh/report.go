@@ -41,7 +41,7 @@ func (e environment) report(ctx context.Context, n *node.Node, c node.Config) er
 	if self != nil && self.Card != nil {
 		line(good, "gpu", "%s · 72B: %s", self.Card.Hardware.Summary(), yesNo(self.Info.Big))
 	}
-	if c.Key.IsZero() {
+	if !n.Mesh().Keyed() {
 		line(warn, "mesh", "%q · gossip %s · open: every machine on this network can join (kage-mesh keygen)", c.Cluster, n.Mesh().Addr())
 	} else {
 		line(good, "mesh", "%q · gossip %s, encrypted · peers pinned", c.Cluster, n.Mesh().Addr())

@@ -63,11 +63,15 @@ func (c Client) Leave(ctx context.Context) error {
 }
 
 func (c Client) call(ctx context.Context, method, route string, out any) error {
+	return c.send(ctx, method, route, nil, out)
+}
+
+func (c Client) send(ctx context.Context, method, route string, body io.Reader, out any) error {
 	client := c.HTTP
 	if client == nil {
 		client = &http.Client{Timeout: 5 * time.Second}
 	}
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.Base, "/")+"/mesh/v1/"+route, nil)
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.Base, "/")+"/mesh/v1/"+route, body)
 	if err != nil {
 		return err
 	}
@@ -79,13 +83,13 @@ func (c Client) call(ctx context.Context, method, route string, out any) error {
 		return fmt.Errorf("%w at %s: %w", ErrNotRunning, c.Base, err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
 	if err != nil {
 		return fmt.Errorf("admin: reading %s: %w", route, err)
 	}
 	if resp.StatusCode >= 300 {
 		var p problem
-		if json.Unmarshal(body, &p) != nil || p.Error == "" {
+		if json.Unmarshal(answer, &p) != nil || p.Error == "" {
 			return fmt.Errorf("%w at %s: it answers %s to /mesh/v1/%s", ErrNotRunning, c.Base, resp.Status, route)
 		}
 		return fmt.Errorf("admin: %s", p.Error)
@@ -93,7 +97,7 @@ func (c Client) call(ctx context.Context, method, route string, out any) error {
 	if out == nil {
 		return nil
 	}
-	if err := json.Unmarshal(body, out); err != nil {
+	if err := json.Unmarshal(answer, out); err != nil {
 		return fmt.Errorf("%w at %s: the answer to /mesh/v1/%s is not ours", ErrNotRunning, c.Base, route)
 	}
 	return nil

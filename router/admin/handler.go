@@ -24,6 +24,8 @@ type Config struct {
 	Explain  func(router.Request) router.Explanation
 	Recorded func(id string) (router.Record, router.Explanation, bool)
 	Requests func() (running, ended []router.Record)
+	// Trust rotates keys and evicts nodes; nil: those routes do not exist.
+	Trust Trust
 }
 
 // Identity is the answer of /mesh/v1/id, the one route open to everybody: by
@@ -68,6 +70,9 @@ func Handler(c Config) http.Handler {
 		write(w, http.StatusAccepted, struct{}{})
 		c.Leave()
 	})
+	if c.Trust != nil {
+		trustRoutes(c, local)
+	}
 	return mux
 }
 

@@ -26,7 +26,7 @@ type Config struct {
 	Peer      string   // other nodes, TLS; default ":11436"
 	Gossip    string   // membership, TCP and UDP; default ":11437"
 	Advertise string   // address that others shall use, when it cannot be seen from here
-	Key       mesh.Key // zero: the mesh is open to the network
+	Key       mesh.Key // needed once, then stored; zero and none stored: the mesh is open to the network
 
 	Ollama    string // as OLLAMA_HOST; default 127.0.0.1:11434
 	Parallel  int    // OLLAMA_NUM_PARALLEL of that server; 0 learns it

@@ -106,6 +106,7 @@ func (n *Node) build() (err error) {
 			Explain:  func(q router.Request) router.Explanation { return n.router.Explain(q) },
 			Recorded: func(id string) (router.Record, router.Explanation, bool) { return n.router.Recorded(id) },
 			Requests: func() (running, ended []router.Record) { return n.router.Requests() },
+			Trust:    n.mesh,
 		}),
 		MaxBody: c.MaxBody, StreamIdle: c.StreamIdle, NoContinue: c.NoContinue, Policy: c.Policy, Version: c.Version, Logger: c.Logger,
 	})
@@ -125,10 +126,18 @@ func (n *Node) buildMesh() (*mesh.Mesh, error) {
 	m.Identity, m.Cluster, m.Log = n.identity, c.Cluster, c.Logger
 	m.Info.Hostname, m.Info.Version = c.Name, c.Version
 	m.Info.PeerPort, m.Info.APIPort = port(n.peer), port(n.api)
-	if !c.Key.IsZero() {
-		m.Keys = []mesh.Key{c.Key}
+	store := mesh.OpenKeys(filepath.Join(c.StateDir, mesh.KeyFile))
+	settled, err := store.Settle(c.Key)
+	if err != nil {
+		return nil, err
 	}
-	var err error
+	switch {
+	case settled.Stale:
+		n.log.Warn("the mesh key given was rotated out; the stored one is used, change what gives the old one")
+	case settled.Replaced:
+		n.log.Warn("another mesh key was given; it replaces the stored one")
+	}
+	m.Keys, m.KeyStore, m.DeniedFile = settled.Keys, store, filepath.Join(c.StateDir, mesh.DeniedFile)
 	if m.Bind, err = address(c.Gossip); err != nil {
 		return nil, &PortError{What: "gossip", Addr: c.Gossip, Err: err}
 	}

@@ -29,6 +29,11 @@ func (n *Node) buildServers() {
 	models := registry.Peer{Modelfile: n.backend.Modelfile, Dirs: n.stores(), Log: n.log}
 	n.peerTLS = &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			// A connection may be older than its node's eviction.
+			if id, ok := identity.PeerID(req); !ok || n.mesh.Denied(id) || req.Header.Get("Origin") != "" {
+				http.Error(w, "not a member of this mesh", http.StatusForbidden)
+				return
+			}
 			path := req.URL.Path
 			switch {
 			case strings.HasPrefix(path, router.ForwardPath+"/"):
