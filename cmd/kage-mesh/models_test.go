@@ -111,7 +111,7 @@ func TestModelsChange(t *testing.T) {
 	}{
 		{[]string{"models", "pull", "new"}, codeOK, ""},
 		{[]string{"models", "pull"}, codeUsage, "needs the name"},
-		{[]string{"models", "cp", "new", "-x"}, codeUsage, "put -x before"},
+		{[]string{"models", "cp", "new", "-x"}, codeUsage, "not defined: -x"},
 		{[]string{"models", "pull", "nosuch", "--node", "pi"}, codeFailure, "file does not exist"},
 		{[]string{"models", "pull", "x", "--node", "nosuch"}, codeFailure, "box, pi"},
 		{[]string{"models", "cp", "new", "alias"}, codeOK, "copied new to alias on box"},
@@ -121,11 +121,9 @@ func TestModelsChange(t *testing.T) {
 		{[]string{"models", "load", "nosuch"}, codeFailure, "no node has it"},
 		{[]string{"models", "load", "small", "--node", "box"}, codeOK, "loaded small on box"},
 	} {
-		// Flags stand before arguments.
-		args := append(c.args[:2:2], dashesFirst(c.args[2:])...)
-		code, out, errs := kage(f, args...)
+		code, out, errs := kage(f, c.args...)
 		if code != c.code || !strings.Contains(out+errs, c.says) {
-			t.Errorf("%v: %d\n%s%s", args, code, out, errs)
+			t.Errorf("%v: %d\n%s%s", c.args, code, out, errs)
 		}
 	}
 	loaded := func() bool {
@@ -191,18 +189,4 @@ func TestBars(t *testing.T) {
 	if out.String() != "m: pulling abcdef\n" {
 		t.Errorf("off a terminal: %q", out.String())
 	}
-}
-
-// dashesFirst puts what begins with dashes, and its value, first.
-func dashesFirst(args []string) (out []string) {
-	var rest []string
-	for i := 0; i < len(args); i++ {
-		if strings.HasPrefix(args[i], "--") {
-			out = append(out, args[i], args[i+1])
-			i++
-			continue
-		}
-		rest = append(rest, args[i])
-	}
-	return append(out, rest...)
 }
