@@ -26,6 +26,9 @@ func (r *Router) serveClient(w http.ResponseWriter, req *http.Request) {
 		}
 		r.config.Admin.ServeHTTP(w, req)
 		return
+	case path == "/metrics" && r.config.Metrics != nil:
+		r.config.Metrics.ServeHTTP(w, req)
+		return
 	case path == "/health" || strings.HasPrefix(path, "/health/") || path == "/backends":
 		r.serveHealth(w, req)
 		return

@@ -34,7 +34,7 @@ func newJournal(log *slog.Logger, done func(Record)) *journal {
 
 // begin opens the record of a request that is answered through w.
 func (j *journal) begin(w http.ResponseWriter, route wire.Route) *trip {
-	t := &trip{ResponseWriter: w, journal: j, rec: Record{Route: route.Kind.String(), Start: time.Now(), kind: route.Kind}}
+	t := &trip{ResponseWriter: w, journal: j, rec: Record{Route: route.Kind.String(), Start: time.Now(), Inference: route.Kind.Inference()}}
 	j.mu.Lock()
 	j.running[t] = struct{}{}
 	j.mu.Unlock()
@@ -66,7 +66,7 @@ func (j *journal) end(t *trip) {
 // by the second from some clients, and say nothing.
 func (j *journal) say(r *Record) {
 	level := slog.LevelInfo
-	if !r.kind.Inference() {
+	if !r.Inference {
 		level = slog.LevelDebug
 	}
 	ctx := context.Background()
@@ -113,6 +113,17 @@ func (r *Router) Requests() (running, ended []Record) {
 		ended = append(ended, t.record())
 	}
 	return running, ended
+}
+
+// Running counts the requests of clients that this node works on.
+func (r *Router) Running() (n int) {
+	running, _ := r.journal.trips()
+	for _, t := range running {
+		if t.record().ID != "" {
+			n++
+		}
+	}
+	return n
 }
 
 // Recorded finds a request by its id, or the newest one by "last", with the

@@ -3,8 +3,6 @@ package router
 import (
 	"net/http"
 	"time"
-
-	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
 // Record is what became of one client request at this node: numbers and names,
@@ -12,7 +10,7 @@ import (
 // the caller's own.
 type Record struct {
 	ID       string    `json:"id"`
-	Route    string    `json:"route"` // wire.Kind in words
+	Route    string    `json:"route"` // of Ollama, as a word
 	Model    string    `json:"model"` // canonical name; "" when the request named none
 	Known    bool      `json:"known"` // some node had the model when the request came
 	Stream   bool      `json:"stream"`
@@ -29,12 +27,11 @@ type Record struct {
 	Took         float64 `json:"took_seconds"`
 	Rate         float64 `json:"tokens_per_second"` // while it wrote; 0 unknown
 
-	kind wire.Kind
+	// Inference reports that the request ran a model, or wanted to.
+	Inference bool `json:"inference"`
+
 	eval time.Duration // that Ollama says it wrote for
 }
-
-// Kind is the route that was asked for.
-func (r *Record) Kind() wire.Kind { return r.kind }
 
 // Attempt is one try at one node.
 type Attempt struct {

@@ -76,6 +76,8 @@ type Config struct {
 	Sizes func(ctx context.Context, name string) (uint64, error)
 	// Cloud lets other nodes' callers use this node's account at ollama.com.
 	Cloud bool
+	// Metrics serves /metrics on the client port; nil: 404.
+	Metrics http.Handler
 	// Policy orders candidates; nil: Select.
 	Policy Policy
 	// MaxBody bounds a request body, bytes, also after decompression. Default

@@ -22,6 +22,7 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/admin"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/guard"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/metrics"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/registry"
 )
 
@@ -37,7 +38,8 @@ type Node struct {
 	guard    *guard.Guard
 	registry *registry.Registry
 
-	voice voice
+	voice   voice
+	metrics *metrics.Metrics
 
 	api, peer        net.Listener
 	apiHTTP, peerTLS *http.Server
@@ -98,7 +100,12 @@ func (n *Node) build() (err error) {
 	}
 	disk := &disk{dirs: n.stores()}
 	n.voice = voice{mesh: n.mesh, disk: disk, cloud: c.Cloud, log: c.Logger}
+	n.metrics = metrics.New(metrics.Config{
+		View: n.mesh.View, Version: c.Version,
+		Running: func() int { return n.router.Running() },
+	})
 	n.router, err = router.New(router.Config{
+		Metrics: n.metrics.Handler(), Done: n.metrics.Observe,
 		Mesh: n.mesh, Backend: local{n.backend, n.voice}, Peers: n.mesh.PeerTransport(),
 		Disk: n.backend, Await: n.mesh.Wait, Peering: n.peering(), Sizes: n.sizes(), Cloud: c.Cloud,
 		Admin: admin.Handler(admin.Config{
