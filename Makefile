@@ -9,7 +9,7 @@ LINT     := deploy/ci/golangci-lint.sh
 
 .DEFAULT_GOAL := help
 .PHONY: help build test unit race lint fmt fmt-check tidy tidy-check vet cross e2e lab ollama deps \
-	fuzz cover bench bench-once sim dev demo conformance faults soak ready clean
+	fuzz cover bench bench-go bench-once sim dev demo conformance faults soak ready clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,7 +77,10 @@ cover: ## coverage by package and in cover.html
 
 ## To measure it
 
-bench: ## every benchmark, with allocations
+bench: ## kage-mesh, nginx and HAProxy side by side, into bench/report (BENCH=-quick: two minutes)
+	$(GO) run ./bench/compare/cmd/compare $(BENCH)
+
+bench-go: ## every benchmark of the packages, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 bench-once: ## every benchmark once, so that none rots
