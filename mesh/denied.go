@@ -54,7 +54,9 @@ func loadDenials(path string) (*denials, error) {
 	if err == nil {
 		var list []denial
 		if list, err = parseDenials(data); err == nil {
-			d.merge(list)
+			_, err = d.merge(list)
+		}
+		if err == nil {
 			return d, nil
 		}
 	}
@@ -167,7 +169,7 @@ func (m *Mesh) pronounce(ctx context.Context, id NodeID, denied bool) error {
 	}
 	var lag LagError
 	m.everyPeer(func(p *Member) {
-		if _, err := m.postPeer(ctx, p.ID, deniedPath, body); err != nil {
+		if err := m.postPeer(ctx, p.ID, deniedPath, body); err != nil {
 			lag.add(p, err)
 		}
 	})

@@ -78,7 +78,7 @@ type released struct {
 
 func (b released) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = because(b.ctx, err)
 	}
 	return n, err

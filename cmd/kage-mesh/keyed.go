@@ -46,7 +46,7 @@ func (k keyWatch) watch(ctx context.Context, cluster string, log *slog.Logger) e
 	once := func(msg string, err error, fix string) {
 		if !said[msg] {
 			said[msg] = true
-			log.Warn(msg, "cluster", cluster, "err", err, "fix", fix)
+			log.Warn(msg, "cluster", cluster, "err", err, "fix", fix) //nolint:sloglint // the callers' messages are constants
 		}
 	}
 	for {

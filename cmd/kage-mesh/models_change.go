@@ -195,8 +195,7 @@ func changeOf(model, by string, err error) change {
 	ch := change{Model: model, Node: by}
 	if err != nil {
 		ch.Error = err.Error()
-		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) {
+		if _, ok := errors.AsType[*json.SyntaxError](err); ok {
 			ch.Error = "the node's answer cannot be read"
 		}
 	}

@@ -194,10 +194,16 @@ func TestOfficialClients(t *testing.T) {
 func TestOfficialClientsInAMeshOfMixedVersions(t *testing.T) {
 	dir := npm(t)
 	models := []ollamatest.Model{
-		{Name: "tiny"}, {Name: "tiny2"}, {Name: "mid"}, {Name: "short", Answer: 5}, {Name: "utf8"}, {Name: "brief"},
+		{Name: "tiny"},
+		{Name: "tiny2"},
+		{Name: "mid"},
+		{Name: "short", Answer: 5},
+		{Name: "utf8"},
+		{Name: "brief"},
 		{Name: "think", Capabilities: []string{"completion", "thinking"}},
 		{Name: "tool", Capabilities: []string{"completion", "tools"}},
-		{Name: "embed", Embedding: true}, {Name: "loop", Loop: true, Decode: 200},
+		{Name: "embed", Embedding: true},
+		{Name: "loop", Loop: true, Decode: 200},
 	}
 	f := start(t,
 		machine("old", 64*gib, &ollamatest.Config{Version: "0.9.6", Models: models}),

@@ -112,8 +112,14 @@ func TestEveryRouteHasAnArea(t *testing.T) {
 		wire.Inference: Inference, wire.Read: Read, wire.Manage: Manage, wire.Account: Account,
 	} {
 		for _, r := range []struct{ method, path string }{
-			{"POST", "/api/generate"}, {"GET", "/"}, {"HEAD", "/"}, {"POST", "/api/show"}, {"POST", "/api/pull"},
-			{"POST", "/api/signout"}, {"DELETE", "/api/user/keys/x"}, {"GET", "/v1/models/a"},
+			{"POST", "/api/generate"},
+			{"GET", "/"},
+			{"HEAD", "/"},
+			{"POST", "/api/show"},
+			{"POST", "/api/pull"},
+			{"POST", "/api/signout"},
+			{"DELETE", "/api/user/keys/x"},
+			{"GET", "/v1/models/a"},
 		} {
 			route, _, ok := wire.Lookup(r.method, r.path)
 			if !ok {

@@ -33,7 +33,8 @@ func TestRequestsAreCounted(t *testing.T) {
 		Route: "chat", Model: "m:latest", Known: true, Inference: true, Stream: true, Owner: "a", Status: 200,
 		Outcome: router.OutcomeOK, PromptTokens: 10, OutputTokens: 20, First: 45, Took: 900, Rate: 4,
 		Attempts: []router.Attempt{
-			{Node: "b", Phase: "dial", Result: "unreachable"}, {Node: "c", Phase: "stream", Result: "cut"},
+			{Node: "b", Phase: "dial", Result: "unreachable"},
+			{Node: "c", Phase: "stream", Result: "cut"},
 			{Node: "a", Phase: "stream", Result: router.ResultOK},
 		},
 	}
