@@ -101,10 +101,6 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 	}, nil
 }
 
-// doubtedSilence is the patience with an owner that membership has given up:
-// one sign of life and a half.
-const doubtedSilence = signEvery * 3 / 2
-
 // lookout lets the transport's goroutine look at a flight while its own one
 // waits for the answer, and never after: the transport may still be reading
 // signs of life when the attempt has ended.
@@ -131,6 +127,10 @@ func (l *lookout) end() {
 // has given up: two to three times the slowest useful token, 2.8 a second for
 // a 72B model on a desktop, with room for a pause.
 const doubted = 10 * time.Second
+
+// doubtedSilence is the patience with an owner that membership has given up:
+// one sign of life and a half.
+const doubtedSilence = signEvery * 3 / 2
 
 // dialLimit bounds the dial phase; the transport's own dial timeout is
 // shorter, this is the net below it.

@@ -208,15 +208,19 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// showLife sends one sign of life; false: the ingress has left, and the header
-// map must not be touched any more. The HTTP/2 server waits for a 1xx to be
-// written, except when the stream ends meanwhile: then its writer may still
-// read the map.
+// showLife sends one sign of life; false: the ingress has left.
+//
+// The HTTP/2 server writes a 1xx from the handler's own header map, and does
+// not wait for that when the stream or the connection ends meanwhile: whoever
+// touches the map next then races with its writer. It writes from a copy when
+// the map has a length, which it leaves out of a 1xx.
 func (r *Router) showLife(w http.ResponseWriter, req *http.Request, s sign) bool {
 	clearSign(w.Header())
 	s.load = r.backend.Load()
 	s.write(w.Header())
+	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusProcessing)
+	w.Header().Del("Content-Length")
 	return req.Context().Err() == nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -87,17 +88,23 @@ func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
 // pick chooses the best member that has not failed this request yet, from the
 // newest picture there is, and from what owners said of their queues when they
 // refused it.
-func (r *Router) pick(f *flight) (best Candidate, ok bool) {
-	var second *Candidate
-	for _, c := range r.config.Policy(f.Request, f.trip.saw(r.Snapshot(f.Request))) {
-		if f.wasTried(c.Member) {
-			continue
+func (r *Router) pick(f *flight) (Candidate, bool) {
+	cs := r.config.Policy(f.Request, f.trip.saw(r.Snapshot(f.Request)))
+	if f.path == Restart {
+		// Another version has other defaults and says other things.
+		alike := slices.DeleteFunc(slices.Clone(cs), func(c Candidate) bool { return c.Info.Ollama != f.first })
+		if best, ok := f.best(alike); ok {
+			return best, true
 		}
-		if f.path == Restart && c.Info.Ollama != f.first {
-			// Another version has other defaults and says other things.
-			if second == nil {
-				second = &c
-			}
+	}
+	return f.best(cs)
+}
+
+// best is the first choice among candidates in order, corrected by what owners
+// told of their queues.
+func (f *flight) best(cs []Candidate) (best Candidate, ok bool) {
+	for _, c := range cs {
+		if f.wasTried(c.Member) {
 			continue
 		}
 		if start, told := f.starts[c.ID]; told {
@@ -109,9 +116,6 @@ func (r *Router) pick(f *flight) (best Candidate, ok bool) {
 		if _, told := f.starts[best.ID]; !told {
 			return best, true // candidates come in order: none further is better
 		}
-	}
-	if !ok && second != nil {
-		return *second, true
 	}
 	return best, ok
 }
@@ -147,14 +151,15 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 		Key: f.Key, PromptTokens: f.PromptTokens, OutputTokens: f.OutputTokens, Sent: time.Now(),
 	})
 	defer done()
+	proceed := func() {}
 	if f.failed {
-		proceed, err := r.budget.retry(ctx)
-		if err != nil {
+		var err error
+		if proceed, err = r.budget.retry(ctx); err != nil {
 			return &AttemptError{Node: c.ID, Name: c.Name, Phase: PhaseDial, Err: ErrClientGone}
 		}
-		defer proceed()
 	}
 	a, e := r.attempt(ctx, f, c, promise)
+	proceed()
 	if e != nil {
 		if e.Phase == PhaseHeader && !errors.Is(e.Err, ErrRefused) && !errors.Is(e.Err, ErrMoved) {
 			f.spent++

@@ -26,6 +26,7 @@ func (r *Router) resume(out *relay, f *flight, e *AttemptError) bool {
 		return r.broke(out, f, e)
 	case errors.Is(e.Err, ErrMoved), e.Refusal == RefusedLate:
 		f.repicks++ // at maxRepicks without a promise
+		f.told(e)
 		if f.repicks > 2*maxRepicks {
 			f.exclude(e.Node)
 		}

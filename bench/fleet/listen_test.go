@@ -35,6 +35,7 @@ type heard struct {
 	failure  string // an error in the dialect
 	err      error  // how the body ended
 	frames   []string
+	third    func() // is told of the third frame
 }
 
 // whole reports, by nil, whether it is one whole answer.
@@ -56,16 +57,22 @@ func (h heard) whole() error {
 
 // listen sends a request and reads its stream to the end.
 func listen(ctx context.Context, endpoint, path string, body map[string]any, header ...string) heard {
-	h := heard{ids: map[string]bool{}}
+	h := heard{third: func() {}}
+	h.listen(ctx, endpoint, path, body, header...)
+	return h
+}
+
+func (h *heard) listen(ctx context.Context, endpoint, path string, body map[string]any, header ...string) {
+	h.ids = map[string]bool{}
 	data, err := json.Marshal(body)
 	if err != nil {
 		h.err = err
-		return h
+		return
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint+path, bytes.NewReader(data))
 	if err != nil {
 		h.err = err
-		return h
+		return
 	}
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
@@ -73,17 +80,16 @@ func listen(ctx context.Context, endpoint, path string, body map[string]any, hea
 	resp, err := client.Do(req)
 	if err != nil {
 		h.err = err
-		return h
+		return
 	}
 	defer resp.Body.Close()
 	h.status, h.node = resp.StatusCode, resp.Header.Get("X-Kage-Node")
 	if h.status != http.StatusOK {
 		text, _ := io.ReadAll(resp.Body)
 		h.failure = string(text)
-		return h
+		return
 	}
 	h.read(resp.Body)
-	return h
 }
 
 // client has no limit on connections: hundreds of streams run at once.
@@ -106,7 +112,9 @@ func (h *heard) read(body io.Reader) {
 }
 
 func (h *heard) line(line string) {
-	h.frames = append(h.frames, line)
+	if h.frames = append(h.frames, line); len(h.frames) == 3 {
+		h.third()
+	}
 	switch {
 	case strings.HasPrefix(line, ": "):
 		h.note = line
