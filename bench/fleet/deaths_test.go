@@ -22,8 +22,10 @@ func gather(t *testing.T, f *fleet.Fleet, n, tokens int) *crowd {
 	c := &crowd{answers: make([]heard, n), flowing: make(chan struct{}, n)}
 	for i := range n {
 		r := routes[i%4]
-		c.answers[i].third = func() { c.flowing <- struct{}{} }
+		begun := sync.OnceFunc(func() { c.flowing <- struct{}{} })
+		c.answers[i].third = begun
 		c.streams.Go(func() {
+			defer begun() // in case it failed
 			c.answers[i].listen(t.Context(), f.Node(0).Endpoint(), r.path, r.request("m", tokens, nil))
 		})
 	}
@@ -122,10 +124,10 @@ func verify(t *testing.T, answers []heard, tokens int) (continued int) {
 func four() []fleet.Spec {
 	var specs []fleet.Spec
 	for _, name := range []string{"a", "b", "c", "d"} {
-		// Slow enough for all streams to run at once on a small machine, and
-		// for its cores to carry them.
+		// Slow enough for all streams to run at once, and for two cores to
+		// carry them under the race detector.
 		specs = append(specs, owner(name, "0.33.0", 250, ollamatest.Model{
-			Name: "m", Size: 1 << 20, Decode: 8, Layers: 1, KVHeads: 1, HeadDim: 16, // so that 250 contexts fit
+			Name: "m", Size: 1 << 20, Decode: 4, Layers: 1, KVHeads: 1, HeadDim: 16, // so that 250 contexts fit
 		}))
 	}
 	return specs
@@ -135,7 +137,7 @@ func TestFiveHundredStreamsOutliveTheirNode(t *testing.T) {
 	if testing.Short() {
 		t.Skip("500 streams, not with -short")
 	}
-	const streams, tokens = 500, 120
+	const streams, tokens = 500, 60
 	f := start(t, nil, four()...)
 	c := gather(t, f, streams, tokens)
 	c.begun(t)
@@ -153,7 +155,7 @@ func TestTwoOfFourNodesDieOneAfterTheOther(t *testing.T) {
 	if testing.Short() {
 		t.Skip("200 streams, not with -short")
 	}
-	const streams, tokens = 200, 100
+	const streams, tokens = 200, 50
 	f := start(t, nil, four()...)
 	c := gather(t, f, streams, tokens)
 	c.begun(t)
