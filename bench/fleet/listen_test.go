@@ -130,11 +130,7 @@ func (h *heard) line(line string) {
 		Model    string
 		Response any // a text, but for the Responses API
 		Thinking string
-		Message  struct {
-			Content   any // a text, but for the Messages API
-			Thinking  string
-			ToolCalls []any `json:"tool_calls"`
-		}
+		Message  json.RawMessage // also the text of an error
 		ToolCalls  []any `json:"tool_calls"`
 		Done       bool
 		DoneReason string `json:"done_reason"`
@@ -168,11 +164,17 @@ func (h *heard) line(line string) {
 	if m.ID != "" {
 		h.ids[m.ID] = true
 	}
-	content, _ := m.Message.Content.(string)
+	var message struct {
+		Content   any // a text, but for the Messages API
+		Thinking  string
+		ToolCalls []any `json:"tool_calls"`
+	}
+	_ = json.Unmarshal(m.Message, &message)
+	content, _ := message.Content.(string)
 	response, _ := m.Response.(string)
 	h.text += response + content
-	h.thinking += m.Thinking + m.Message.Thinking
-	h.calls += len(m.ToolCalls) + len(m.Message.ToolCalls)
+	h.thinking += m.Thinking + message.Thinking
+	h.calls += len(m.ToolCalls) + len(message.ToolCalls)
 	for _, c := range m.Choices {
 		h.text += c.Text + c.Delta.Content
 		h.thinking += c.Delta.Reasoning

@@ -90,9 +90,14 @@ type ending struct {
 	closed   bool   // and closed
 }
 
+// anyBlank lets a client that puts back the tags of a thinking block, whose
+// white space it has never seen, use line breaks as most models do.
+var anyBlank = strings.NewReplacer(thinkOpen+"\n", thinkOpen+" ", "\n"+thinkClose+"\n\n", thinkClose+" ")
+
 // endingOf splits a rendered prompt. A thinking block counts as written by the
 // model only if it is not empty; templates write an empty one to forbid it.
 func endingOf(prompt string) ending {
+	prompt = anyBlank.Replace(prompt)
 	e := ending{head: prompt}
 	last := trailingRun(prompt)
 	body := prompt
