@@ -55,6 +55,19 @@ func (h heard) whole() error {
 	return nil
 }
 
+// broken reports, by nil, whether it ended in a clear error and not cleanly.
+func (h heard) broken() error {
+	switch {
+	case h.marks > 0:
+		return fmt.Errorf("it has an end mark")
+	case h.failure == "":
+		return fmt.Errorf("it has no error of its dialect")
+	case h.err == nil:
+		return fmt.Errorf("its body ends cleanly")
+	}
+	return nil
+}
+
 // listen sends a request and reads its stream to the end.
 func listen(ctx context.Context, endpoint, path string, body map[string]any, header ...string) heard {
 	h := heard{third: func() {}}
