@@ -76,6 +76,7 @@ const (
 	hasSlope
 	hasCold
 	hasOutput
+	hasAlias
 )
 
 // EncodeLoad writes l in at most limit bytes (see [LoadDatagram]); now is the
@@ -177,6 +178,7 @@ func encodeModel(m *ModelLoad, now time.Time) []byte {
 	mark(hasResident, m.Resident)
 	mark(hasLoading, m.Loading)
 	mark(hasPartial, m.Partial)
+	mark(hasAlias, m.Alias)
 	number(hasSize, m.Size)
 	number(hasSizeVRAM, m.SizeVRAM)
 	number(hasContext, count(m.Context))
@@ -247,6 +249,7 @@ func decodeModel(rec []byte, now time.Time) (ModelLoad, error) {
 	m := ModelLoad{
 		Key:      string(key),
 		Resident: mask&hasResident != 0, Loading: mask&hasLoading != 0, Partial: mask&hasPartial != 0,
+		Alias: mask&hasAlias != 0,
 	}
 	number := func(bit uint64, v *uint64) {
 		if mask&bit != 0 {

@@ -50,6 +50,7 @@ type ModelLoad struct {
 	Output  float64 `json:"output,omitzero"`   // mean answer in tokens; 0 unknown
 	Samples int     `json:"samples,omitzero"`  // answers behind Decode and Prefill
 	Partial bool    `json:"partial,omitempty"` // seen with part of it off the GPU
+	Alias   bool    `json:"alias,omitempty"`   // in memory under the name of another model with the same weights
 }
 
 // Supersedes reports whether l is newer than o. It is the whole merge rule:

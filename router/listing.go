@@ -139,8 +139,8 @@ func running(v *mesh.View) runnerList {
 		}
 		for _, l := range m.Load.Models {
 			model := m.Card.Catalog.Find(l.Key)
-			if !l.Resident || model == nil {
-				continue
+			if !l.Resident || l.Alias || model == nil {
+				continue // Ollama lists a runner once, by the name it was loaded for
 			}
 			out.Models = append(out.Models, runner{
 				Name: model.Name, Model: model.Name, Size: l.Size, Digest: model.Digest,

@@ -149,3 +149,11 @@ func held(key string, n int) func(*mesh.View) bool {
 		return known >= n
 	}
 }
+
+// decode reads a GET's answer.
+func decode(t *testing.T, url string, v any) {
+	t.Helper()
+	if err := json.Unmarshal(send(t, "GET", url, nil).body, v); err != nil {
+		t.Fatal(err)
+	}
+}

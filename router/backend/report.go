@@ -110,7 +110,7 @@ func modelLoad(f Facts, key string) mesh.ModelLoad {
 	if r := f.State.InMemory(key); r != nil {
 		l.Resident = !g.Loading
 		l.Size, l.SizeVRAM, l.Context, l.Expires = r.Size, r.SizeVRAM, r.Context, r.Expires
-		l.Partial = r.partial()
+		l.Partial, l.Alias = r.partial(), r.Key != key
 	}
 	if m := f.State.Model(key); m != nil && f.Speed != nil {
 		v := f.Speed(m.Digest)
