@@ -139,12 +139,12 @@ func (h *heard) line(line string) {
 		return
 	}
 	var m struct {
-		ID       string
-		Model    string
-		Response any // a text, but for the Responses API
-		Thinking string
-		Message  json.RawMessage // also the text of an error
-		ToolCalls  []any `json:"tool_calls"`
+		ID         string
+		Model      string
+		Response   any // a text, but for the Responses API
+		Thinking   string
+		Message    json.RawMessage // also the text of an error
+		ToolCalls  []any           `json:"tool_calls"`
 		Done       bool
 		DoneReason string `json:"done_reason"`
 		Prompt     int    `json:"prompt_eval_count"`
