@@ -28,10 +28,11 @@ func newPulls() *pulls { return &pulls{running: make(map[string]*pull)} }
 type pull struct {
 	story   *progress
 	cancel  context.CancelFunc
-	refs    int           // guarded by pulls.mu
-	begun   chan struct{} // closed when refused is decided
-	refused *http.Response
-	trailer http.Header // complete when the story has ended
+	refs    int            // guarded by pulls.mu
+	begun   chan struct{}  // closed when refused is decided
+	refused *http.Response // Ollama's own refusal; decided before begun
+	told    bool           // owned by run: followers are past refusals
+	trailer http.Header    // complete when the story has ended
 }
 
 // join follows the running pull of key, or starts one with run.
@@ -136,7 +137,10 @@ func (f *follower) Close() error {
 // runPull is the pull itself: from a peer that has the model if there is one,
 // else as Ollama does it.
 func (r *Router) runPull(ctx context.Context, p *pull, o *errand, key string) {
-	begin := sync.OnceFunc(func() { close(p.begun) })
+	begin := sync.OnceFunc(func() {
+		p.told = true
+		close(p.begun)
+	})
 	defer begin()
 	done := r.copyFromPeers(ctx, p, o, key, begin)
 	if !done && ctx.Err() == nil {
@@ -160,8 +164,8 @@ func (r *Router) pullFromRegistry(ctx context.Context, p *pull, o *errand, begin
 		}
 	}
 	err := r.ollamaPull(ctx, body, o.header, func(resp *http.Response) {
-		if resp.StatusCode != http.StatusOK {
-			p.refused = keep(resp) //nolint:bodyclose // keep has read and closed it
+		if resp.StatusCode != http.StatusOK && !p.told {
+			p.refused = keep(resp) //nolint:bodyclose // keep has read it, ollamaPull closes it
 		}
 		begin()
 	}, p.story)
@@ -169,9 +173,9 @@ func (r *Router) pullFromRegistry(ctx context.Context, p *pull, o *errand, begin
 	case err == nil:
 		return true
 	case p.refused != nil, ctx.Err() != nil:
-	case errors.Is(err, errDown):
+	case errors.Is(err, errDown) && !p.told:
 		p.refused = &http.Response{}
-		begin() // no effect when a copy from a peer has begun the story
+	case errors.Is(err, errDown):
 		p.story.tell("error", errorLine("this node's Ollama does not answer"))
 	default:
 		p.story.tell("error", errorLine(err.Error()))

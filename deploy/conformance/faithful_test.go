@@ -107,13 +107,19 @@ func TestAnswersArriveByteForByte(t *testing.T) {
 			`{"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"role":"assistant","content":"`+long+`"},"finish_reason":null}]}`,
 			`{"id":"c","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"x","function":{"name":"f","arguments":"{\"a\": 1}"}}]},"finish_reason":null}]}`,
 			`{"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`)},
-		{"events of Anthropic's", "/v1/messages", "text/event-stream",
+		{
+			"events of Anthropic's", "/v1/messages", "text/event-stream",
 			"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{}}\n\nevent: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"hi\"}}\n\n" +
-				"event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"},
-		{"one schema-bound object", "/api/chat", "application/json; charset=utf-8",
-			`{"model":"m","message":{"role":"assistant","content":"{\n  \"ok\": true}"},"done":true}`},
-		{"a batch of embeddings", "/api/embed", "application/json; charset=utf-8",
-			`{"model":"m","embeddings":[` + strings.Repeat(`[0.010000000,-1e-07,3],`, 500) + `[0]]}`},
+				"event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+		},
+		{
+			"one schema-bound object", "/api/chat", "application/json; charset=utf-8",
+			`{"model":"m","message":{"role":"assistant","content":"{\n  \"ok\": true}"},"done":true}`,
+		},
+		{
+			"a batch of embeddings", "/api/embed", "application/json; charset=utf-8",
+			`{"model":"m","embeddings":[` + strings.Repeat(`[0.010000000,-1e-07,3],`, 500) + `[0]]}`,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s.mu.Lock()

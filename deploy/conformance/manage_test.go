@@ -274,3 +274,28 @@ func TestManagementIsForTheNodesOwnMachine(t *testing.T) {
 		t.Errorf("models are now %v", names)
 	}
 }
+
+// A peer whose files cannot be read (a fake has none) leads on to the registry,
+// and what that says is the end of the story.
+func TestPullGoesOnWithoutAPeerThatCannotGive(t *testing.T) {
+	f := start(t,
+		machine("holder", 32*gib, &ollamatest.Config{Models: catalog("m", "rare")}),
+		machine("other", 32*gib, &ollamatest.Config{Catalog: catalog("m")}))
+	url := f.Node(1).Endpoint()
+	for model, end := range map[string]string{"m": "success", "rare": "pull model manifest: file does not exist"} {
+		var told []string
+		for _, l := range send(t, "POST", url+"/api/pull?node=other", map[string]string{"model": model}).lines(t) {
+			told = append(told, fmt.Sprint(l["status"], l["error"]))
+		}
+		story := strings.Join(told, "\n")
+		if !strings.Contains(story, "copying from holder") || !strings.Contains(story, "cannot copy it from holder") || !strings.Contains(told[len(told)-1], end) {
+			t.Errorf("%s:\n%s", model, story)
+		}
+	}
+	if r := send(t, "POST", url+"/api/pull?node=other&source=registry", `{"model":"rare"}`); strings.Contains(string(r.body), "copying from") {
+		t.Errorf("from a peer against the caller's word: %s", r.body)
+	}
+	if names := modelNames(t, f.Node(1).Endpoint()); len(names) != 2 {
+		t.Errorf("listed: %v", names)
+	}
+}

@@ -53,7 +53,7 @@ func TestReport(t *testing.T) {
 			{Key: "busy", Loading: true, Slots: 2, Running: 1, Waiting: 2, Start: 12.35},
 			{Key: "idle", Resident: true, Size: 6 * gib, SizeVRAM: 6 * gib, Context: 8192, Expires: expires, Slots: 2},
 			{Key: "twin1", Resident: true, Size: 10 * gib, SizeVRAM: 4 * gib, Slots: 1, Partial: true},
-			{Key: "twin2", Resident: true, Size: 10 * gib, SizeVRAM: 4 * gib, Partial: true},
+			{Key: "twin2", Resident: true, Size: 10 * gib, SizeVRAM: 4 * gib, Partial: true, Alias: true},
 			{Key: "measured", Slots: 2, Start: 1, Decode: 48.35, Prefill: 1235, Slope: 0.3, Cold: 12.35, Output: 99.99, Samples: 3, Partial: true},
 		},
 	}
