@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/ollamatest"
@@ -115,7 +116,7 @@ func TestWhatCannotGoOnExactly(t *testing.T) {
 }
 
 type route = struct {
-	name, path string
+	name, path string //nolint:unused // the alias must be the table's own type
 	request    func(model string, tokens int, more map[string]any) map[string]any
 }
 
@@ -132,8 +133,8 @@ func routeNamed(name string) route {
 // same, ends in an error.
 func TestASecondRunThatDiffers(t *testing.T) {
 	f := start(t, byName,
-		owner("a", "0.33.0", 4, ollamatest.Model{Name: "m", Size: 1 << 20, Digest: strings.Repeat("a", 64)}),
-		owner("b", "0.33.0", 4, ollamatest.Model{Name: "m", Size: 1 << 20, Digest: strings.Repeat("b", 64)}))
+		owner("a", "0.33.0", 4, ollamatest.Model{Name: "m", Size: 1 << 20, Digest: strings.Repeat("a", 64), Modified: time.Now()}),
+		owner("b", "0.33.0", 4, ollamatest.Model{Name: "m", Size: 1 << 20, Digest: strings.Repeat("b", 64), Modified: time.Now().Add(-time.Hour)}))
 	r := routeNamed("generate")
 	h := struck(t, f, 1, ollamatest.Fault{Kind: ollamatest.Die, After: 5}, r.path,
 		r.request("m", 20, map[string]any{"temperature": 0.8, "seed": 3}))

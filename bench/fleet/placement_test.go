@@ -109,6 +109,10 @@ func TestWaitingRequestsMoveToANodeThatJoins(t *testing.T) {
 	if err := second.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := f.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("when all see the second node, the first has answered %d", first.Ollama.Stats().Completed)
 	wait.Wait()
 	close(answers)
 	by, left := map[string]int{}, 0
