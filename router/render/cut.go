@@ -19,8 +19,11 @@ func cutTemplate(t *template.Template) (*template.Template, error) {
 	if c.odd {
 		return nil, cannot("the answer's place in the template is not plain")
 	}
-	out, err := template.New("").Option("missingkey=zero").Funcs(functions).
-		AddParseTree("", &parse.Tree{Root: root})
+	// A clone has t's functions, the guard's among them.
+	out, err := t.Clone()
+	if err == nil {
+		out, err = out.AddParseTree("", &parse.Tree{Root: root})
+	}
 	if err != nil {
 		return nil, cannot(err.Error())
 	}

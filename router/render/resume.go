@@ -65,7 +65,7 @@ func (m *Model) tags(prompt string) (open, shut string, ok bool) {
 // tags looks for the list of nodes that prints .Thinking, and takes the texts
 // at its ends, if they look like a pair of tags.
 func (t *Template) tags() (open, shut string, ok bool) {
-	walk(t.whole.Root, func(n parse.Node) {
+	walk(t.text, func(n parse.Node) {
 		list, is := n.(*parse.ListNode)
 		if !is || ok || len(list.Nodes) < 3 || !prints(list, "Thinking") {
 			return
@@ -76,7 +76,9 @@ func (t *Template) tags() (open, shut string, ok bool) {
 			return
 		}
 		open, shut = strings.TrimSpace(string(first.Text)), strings.TrimSpace(string(last.Text))
-		ok = len(open) > 2 && open[0] == '<' && shut == "</"+open[1:]
+		// The closing one travels in a header.
+		ok = len(open) > 2 && len(open) < 64 && open[0] == '<' && shut == "</"+open[1:] &&
+			!strings.ContainsFunc(shut, func(r rune) bool { return r <= ' ' || r > '~' })
 	})
 	return open, shut, ok
 }

@@ -21,9 +21,10 @@ func cannot(why string) error { return fmt.Errorf("%w: %s", ErrCannot, why) }
 const maxPrompt = 128 << 20
 
 // Template is a model's prompt template in Go's template language, with
-// Ollama's rules for executing it.
+// Ollama's rules for executing it. It is good for one execution.
 type Template struct {
-	whole    *template.Template
+	text     *parse.ListNode    // as parsed
+	whole    *template.Template // guarded
 	last     *template.Template // of the old style: cut after .Response
 	messages bool               // it ranges over .Messages; else the old style with .Prompt and .Response
 }
@@ -53,7 +54,10 @@ func ParseTemplate(text string) (*Template, error) {
 			return nil, err
 		}
 	}
-	out := &Template{whole: t, messages: messages}
+	out := &Template{text: t.Root.CopyList(), whole: t, messages: messages}
+	if err := guard(t); err != nil {
+		return nil, err
+	}
 	if !messages {
 		if out.last, err = cutTemplate(t); err != nil {
 			return nil, err
@@ -67,7 +71,7 @@ func parseText(text string) (*template.Template, error) {
 	if err != nil {
 		return nil, cannot("the template is not a Go template: " + err.Error())
 	}
-	if t.Tree == nil || t.Root == nil {
+	if t.Tree == nil || t.Root == nil || strings.TrimSpace(text) == "" {
 		return nil, cannot("the template is empty")
 	}
 	return t, nil
