@@ -33,6 +33,7 @@ type Spec struct {
 // Options of a Fleet.
 type Options struct {
 	Version string
+	Key     mesh.Key      // of the mesh; zero: open
 	Grace   time.Duration // see node.Config.Grace
 	Policy  router.Policy // of every node; nil: router.Select
 	Logger  *slog.Logger
@@ -162,7 +163,7 @@ func (n *Node) start() error {
 		API: orLoopback(n.api), Peer: "127.0.0.1:0", Gossip: "127.0.0.1:0",
 		Ollama: ollama, Parallel: n.parallel(),
 		Detect: func(context.Context) hardware.Inventory { return n.Spec.Hardware },
-		Grace:  n.options.Grace, Policy: n.options.Policy, Version: n.options.Version, Logger: n.options.Logger.With("node", n.Spec.Name),
+		Key:    n.options.Key, Grace: n.options.Grace, Policy: n.options.Policy, Version: n.options.Version, Logger: n.options.Logger.With("node", n.Spec.Name),
 	})
 	if err != nil {
 		n.stopOllama()

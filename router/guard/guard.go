@@ -4,10 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -103,8 +106,28 @@ func (g *Guard) Listener(l net.Listener) net.Listener {
 func (g *Guard) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		defer busyConn(req)()
+		defer Contain(g.log)
 		g.serve(w, req, next)
 	})
+}
+
+// Contain is deferred by handlers: it tells of a panic without its value, which
+// may quote a request, and ends the connection. A runtime error quotes numbers
+// and types only.
+func Contain(log *slog.Logger) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if v != http.ErrAbortHandler { //nolint:errorlint // net/http's contract is the bare value
+		text := fmt.Sprintf("%T", v)
+		var bug runtime.Error
+		if err, ok := v.(error); ok && errors.As(err, &bug) {
+			text = bug.Error()
+		}
+		log.Error("a handler panicked", "what", text, "stack", string(debug.Stack()))
+	}
+	panic(http.ErrAbortHandler)
 }
 
 func (g *Guard) serve(w http.ResponseWriter, req *http.Request, next http.Handler) {

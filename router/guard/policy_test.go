@@ -1,8 +1,11 @@
 package guard
 
 import (
+	"bytes"
+	"errors"
 	"io"
 	"log"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -172,5 +175,26 @@ func TestCallersAreNamedForFairness(t *testing.T) {
 		if got := resp.Header.Get("X-Caller"); got != tt.want {
 			t.Errorf("%s with key %v: %q, want %q", tt.addr, tt.key != "", got, tt.want)
 		}
+	}
+}
+
+// A panic is told without its value, which may quote a prompt.
+func TestPanicsTellNoSecrets(t *testing.T) {
+	for name, v := range map[string]any{"string": "canary", "error": errors.New("canary")} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			func() {
+				defer func() {
+					if recover() != http.ErrAbortHandler { //nolint:errorlint // net/http's contract
+						t.Error("the connection does not end")
+					}
+				}()
+				defer Contain(slog.New(slog.NewTextHandler(&out, nil)))
+				panic(v)
+			}()
+			if strings.Contains(out.String(), "canary") || !strings.Contains(out.String(), "stack=") {
+				t.Errorf("log: %s", out.String())
+			}
+		})
 	}
 }

@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/identity"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/guard"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/registry"
 )
 
@@ -29,6 +31,7 @@ func (n *Node) buildServers() {
 	models := registry.Peer{Modelfile: n.backend.Modelfile, Dirs: n.stores(), Log: n.log}
 	n.peerTLS = &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			defer guard.Contain(n.log)
 			// A connection may be older than its node's eviction.
 			if id, ok := identity.PeerID(req); !ok || n.mesh.Denied(id) || req.Header.Get("Origin") != "" {
 				http.Error(w, "not a member of this mesh", http.StatusForbidden)
@@ -46,12 +49,31 @@ func (n *Node) buildServers() {
 				rest.ServeHTTP(w, req)
 			}
 		}),
-		TLSConfig:         n.identity.ServerTLS(n.mesh.Allow),
+		TLSConfig:         n.identity.ServerTLS(n.admitPeer()),
 		ReadHeaderTimeout: 10 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          quiet(n.log.With("server", "peer")),
 	}
 	identity.ConfigureServer(n.peerTLS)
+}
+
+// admitPeer asks the mesh who may use the peer port, and tells once a minute of
+// who may not.
+func (n *Node) admitPeer() func(identity.NodeID) bool {
+	var last atomic.Int64
+	var missed atomic.Int64
+	return func(id identity.NodeID) bool {
+		if n.mesh.Allow(id) {
+			return true
+		}
+		now := time.Now().UnixNano()
+		if then := last.Load(); now-then > int64(time.Minute) && last.CompareAndSwap(then, now) {
+			n.log.Warn("a node that is no member called on the peer port", "node", id, "repeated", missed.Swap(0))
+		} else {
+			missed.Add(1)
+		}
+		return false
+	}
 }
 
 // quiet takes the lines that net/http writes of its own accord and keeps them

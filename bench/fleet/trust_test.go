@@ -1,0 +1,204 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/admin"
+)
+
+// Fifty streams run without a pause while the mesh key is rotated and then a
+// node is evicted. No client sees anything of it.
+func TestRotationAndEvictionUnderLoad(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	old := mesh.NewKey()
+	specs := ten()[:4]
+	for i := range specs {
+		for j := range specs[i].Ollama.Models {
+			specs[i].Ollama.Models[j].Decode /= 10 // streams of some tenths of a second
+		}
+		specs[i].Ollama.Parallel = 16
+	}
+	f, err := Start(ctx, specs, Options{Key: old})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	entries := []string{f.Node(0).Endpoint(), f.Node(1).Endpoint(), f.Node(2).Endpoint()}
+	evicted := f.Node(3)
+
+	load, stop := context.WithCancel(ctx)
+	var wait sync.WaitGroup
+	var answers, failures, byEvicted atomic.Int32
+	var first atomic.Pointer[error]
+	for i := range 50 {
+		wait.Go(func() {
+			for n := 0; load.Err() == nil; n++ {
+				a := Ask(ctx, entries[(i+n)%len(entries)], "common", fmt.Sprint("q", i, n), 60, true)
+				if a.Err != nil {
+					failures.Add(1)
+					first.CompareAndSwap(nil, &a.Err)
+				}
+				if a.Node == evicted.Spec.Name {
+					byEvicted.Add(1)
+				}
+				answers.Add(1)
+			}
+		})
+	}
+	running := func(n int32) {
+		t.Helper()
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for from := answers.Load(); answers.Load() < from+n; <-tick.C {
+			if ctx.Err() != nil {
+				t.Fatal("the load stands still")
+			}
+		}
+	}
+	running(100)
+	api := admin.Client{Base: f.Node(1).Endpoint()}
+	rotated, err := api.RotateKey(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running(100)
+	if byEvicted.Load() == 0 {
+		t.Error("the node to be evicted had no part in the load: the rest proves nothing")
+	}
+	again, err := api.Evict(ctx, evicted.Spec.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running(100)
+	before := byEvicted.Load()
+	running(200)
+	late := byEvicted.Load() - before
+	stop()
+	wait.Wait()
+	t.Logf("%d answers, %d failed, %d by the node that was evicted", answers.Load(), failures.Load(), byEvicted.Load())
+	if failures.Load() > 0 {
+		t.Errorf("%d requests failed, the first with %v", failures.Load(), *first.Load())
+	}
+	if late > 0 {
+		t.Errorf("the evicted node still answered %d requests", late)
+	}
+	keys, err := api.Keys(ctx)
+	if err != nil || len(keys.Nodes) != 3 {
+		t.Fatalf("keys: %+v, %v", keys, err)
+	}
+	want, err := mesh.ParseKey(again.Key)
+	if err != nil || rotated.Key == again.Key {
+		t.Fatalf("the second key: %v", err)
+	}
+	for _, n := range keys.Nodes {
+		if len(n.Keys) != 1 || n.Keys[0] != want.Fingerprint() {
+			t.Errorf("%s has %v", n.Name, n.Keys)
+		}
+	}
+	// It comes back with what it has: the old key and its own id.
+	evicted.Kill()
+	if err := evicted.Restart(ctx); err == nil {
+		t.Error("the evicted node joined again")
+	}
+}
+
+// Prompts, answers, keys and query strings appear in no log, at any level,
+// whatever goes wrong.
+func TestLogsTellNoSecrets(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var logs lockedBuffer
+	key := mesh.NewKey()
+	logger := slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	f, err := Start(ctx, ten()[:3], Options{Key: key, Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const canary = "canary-b7e1f9"
+	url := f.Node(0).Endpoint()
+	send := func(method, path, body string, header ...string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(ctx, method, url+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+	}
+	whole := `{"model":"common","prompt":"` + canary + `","system":"` + canary + `","options":{"num_predict":8}}`
+	secret := []string{"Authorization", "Bearer " + canary, "X-Api-Key", canary, "Cookie", canary}
+	send("POST", "/api/generate?token="+canary, whole, secret...)
+	send("POST", "/api/chat", `{"model":"common","messages":[{"role":"user","content":"`+canary+`"}]}`, secret...)
+	send("POST", "/v1/chat/completions", `{"model":"`+"common"+`","messages":[{"role":"user","content":"`+canary+`"}]`, secret...) // cut JSON
+	send("POST", "/api/generate", `{"model":7,"prompt":"`+canary+`"}`)
+	send("POST", "/api/generate", `{"model":"nowhere","prompt":"`+canary+`"}`)
+	send("GET", "/"+canary+"?"+canary, "")
+	send("POST", "/api/generate", whole, "Origin", "https://evil.example")
+	send("POST", "/api/generate", whole, "Content-Encoding", "gzip")
+	send("POST", "/api/generate", whole, "X-Kage-Request-Id", "a b "+canary)
+	short, leave := context.WithTimeout(ctx, 2*time.Millisecond) // a client that leaves
+	_ = Ask(short, url, "common", canary, 4000, true)
+	leave()
+	f.Node(1).Kill()
+	for range 6 { // nodes that die
+		_ = Ask(ctx, url, "common", canary, 8, true)
+	}
+	api := admin.Client{Base: url}
+	if _, err := f.Node(0).Mesh().Wait(ctx, func(v *mesh.View) bool {
+		m, ok := v.Member(f.Node(1).ID())
+		return ok && m.Status == mesh.Failed
+	}); err != nil {
+		t.Fatal(err)
+	}
+	rotated, err := api.RotateKey(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	text := logs.String()
+	for what, bad := range map[string]string{
+		"a canary": canary, "the mesh key": key.String()[6:40], "the new mesh key": rotated.Key[6:40],
+	} {
+		if i := strings.Index(text, bad); i >= 0 {
+			t.Errorf("%s is in the log: ...%s...", what, text[max(0, i-200):min(len(text), i+60)])
+		}
+	}
+	if !strings.Contains(text, "level=DEBUG") || len(text) < 1000 {
+		t.Errorf("the log is not at debug level; the test proves nothing:\n%s", text)
+	}
+}
+
+// lockedBuffer takes log lines of many goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
