@@ -1,0 +1,206 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/lab"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/need"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/ollamatest"
+)
+
+// rss is the memory that a host's program has now, in MiB.
+func (h *host) rss() int {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.proc.Pid()))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), "VmRSS:")
+	kib, _ := strconv.Atoi(strings.Fields(rest)[0])
+	return kib >> 10
+}
+
+// Whatever a guest on the network throws at a node, a person's request beside
+// it begins as before, and the node's memory stays where it was.
+func TestAFloodHarmsNobodyElse(t *testing.T) {
+	need.NotShort(t, "hosts in namespaces")
+	l := lab.Up(t, 2)
+	node, person, guest := newHost(t, l.Node(1)), l.Node(2), l.Node(0)
+	node.fakeOllama(ollamatest.Model{Name: "tiny", Size: 1 << 20, Decode: 2000})
+	node.join("--no-mdns")
+	await(t, patience, "the model known", func() bool {
+		m, _ := node.members()
+		return len(m.Members) == 1 && len(m.Members[0].Models) == 1
+	})
+	addr := node.IP().String() + ":11435"
+	url := "http://" + addr
+
+	// first is the median time to the first token of a person's requests.
+	first := func(t *testing.T) time.Duration {
+		t.Helper()
+		var lags []time.Duration
+		for range 9 {
+			r := askURL(t.Context(), person.HTTPClient(), url+"/api/generate", map[string]any{
+				"model": "tiny", "prompt": "hi", "options": map[string]any{"num_predict": 4},
+			})
+			if r.err != nil || !r.done {
+				t.Fatalf("a person's request: %+v", r)
+			}
+			lags = append(lags, r.firstLag)
+		}
+		slices.Sort(lags)
+		return lags[len(lags)/2]
+	}
+	calm, memory := first(t), node.rss()
+	t.Logf("calm: first token after %v, %d MiB", calm, memory)
+
+	post := func(ctx context.Context, body io.Reader, encoding string) (int, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/api/generate", struct{ io.Reader }{body})
+		if err != nil {
+			return 0, err
+		}
+		if encoding != "" {
+			req.Header.Set("Content-Encoding", encoding)
+		}
+		resp, err := guest.HTTPClient().Do(req)
+		if err != nil {
+			return 0, err
+		}
+		defer resp.Body.Close()
+		_, _ = io.Copy(io.Discard, resp.Body)
+		return resp.StatusCode, nil
+	}
+	floods := []struct {
+		name string
+		// begin starts the flood and returns when it is at its height.
+		begin func(t *testing.T) (end func())
+		more  int // MiB that the node may take
+	}{
+		{"10,000 idle connections", func(t *testing.T) func() {
+			return connections(t, guest, addr, 10_000, "")
+		}, 64},
+		{"2,000 slow heads", func(t *testing.T) func() {
+			return connections(t, guest, addr, 2000, "POST /api/generate HTTP/1.1\r\nHost: x.local\r\nX-Slow: ")
+		}, 64},
+		{"200 slow bodies", func(t *testing.T) func() {
+			return connections(t, guest, addr, 200, "POST /api/generate HTTP/1.1\r\nHost: x.local\r\nContent-Length: 1000000\r\n\r\n{")
+		}, 64},
+		{"a body of 1 GiB in chunks", func(t *testing.T) func() {
+			status, err := post(t.Context(), io.LimitReader(endless{}, 1<<30), "")
+			if status != 413 {
+				t.Errorf("status %d, %v; want 413", status, err)
+			}
+			return func() {}
+		}, 400},
+		{"bombs", func(t *testing.T) func() {
+			for encoding, bomb := range bombs(t) {
+				if status, err := post(t.Context(), bytes.NewReader(bomb), encoding); status != 413 {
+					t.Errorf("%s: status %d, %v; want 413", encoding, status, err)
+				}
+			}
+			return func() {}
+		}, 400},
+		{"a model name of 1 MB", func(t *testing.T) func() {
+			status, err := post(t.Context(), strings.NewReader(`{"model":"`+strings.Repeat("m", 1_000_000)+`","prompt":"x"}`), "")
+			if status != 400 && status != 404 {
+				t.Errorf("status %d, %v", status, err)
+			}
+			return func() {}
+		}, 64},
+		{"10,000 models that do not exist", func(t *testing.T) func() {
+			var wait sync.WaitGroup
+			for w := range 8 {
+				wait.Go(func() {
+					for i := range 1250 {
+						status, err := post(t.Context(), strings.NewReader(fmt.Sprintf(`{"model":"no-%d-%d","prompt":"x"}`, w, i)), "")
+						if status != 404 {
+							t.Errorf("status %d, %v", status, err)
+							return
+						}
+					}
+				})
+			}
+			wait.Wait()
+			return func() {}
+		}, 64},
+	}
+	for _, f := range floods {
+		t.Run(f.name, func(t *testing.T) {
+			before := node.rss()
+			end := f.begin(t)
+			lag, took := first(t), node.rss()
+			end()
+			t.Logf("first token after %v, %d MiB (%+d)", lag, took, took-before)
+			if lag > calm+250*time.Millisecond {
+				t.Errorf("a person waits %v, %v when it is calm", lag, calm)
+			}
+			if took-before > f.more {
+				t.Errorf("it takes %d MiB more", took-before)
+			}
+		})
+	}
+}
+
+// connections opens n connections that say what is given and then nothing.
+func connections(t *testing.T, from *lab.Node, addr string, n int, say string) (end func()) {
+	t.Helper()
+	conns := make([]net.Conn, 0, n)
+	for range n {
+		c, err := from.DialContext(t.Context(), "tcp", addr)
+		if err != nil {
+			t.Fatalf("connection %d: %v", len(conns), err)
+		}
+		_, _ = io.WriteString(c, say)
+		conns = append(conns, c)
+	}
+	return func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	return len(p), nil
+}
+
+// bombs are 256 MiB of blanks, packed.
+func bombs(t *testing.T) map[string][]byte {
+	t.Helper()
+	var gz, zs bytes.Buffer
+	g := gzip.NewWriter(&gz)
+	z, err := zstd.NewWriter(&zs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range []io.WriteCloser{g, z} {
+		if _, err := io.CopyN(w, endless{}, 256<<20); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return map[string][]byte{"gzip": gz.Bytes(), "zstd": zs.Bytes()}
+}
