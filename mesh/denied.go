@@ -43,22 +43,19 @@ type denials struct {
 }
 
 func loadDenials(path string) (*denials, error) {
-	d := &denials{path: path, byID: make(map[NodeID]denial)}
+	d := &denials{byID: make(map[NodeID]denial)}
 	if path == "" {
 		return d, nil
 	}
 	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return d, nil
-	}
+	var list []denial
 	if err == nil {
-		var list []denial
-		if list, err = parseDenials(data); err == nil {
-			_, err = d.merge(list)
-		}
-		if err == nil {
-			return d, nil
-		}
+		list, err = parseDenials(data)
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		_, err = d.merge(list)
+		d.path = path
+		return d, err
 	}
 	// Without it an evicted node might come back: better not to start.
 	return nil, fmt.Errorf("mesh: list of evicted nodes %s: %w", path, err)

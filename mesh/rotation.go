@@ -293,11 +293,14 @@ func (m *Mesh) postPeer(ctx context.Context, id NodeID, path string, body []byte
 		return fmt.Errorf("mesh: tell %s: %w", id, err)
 	}
 	defer resp.Body.Close()
-	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, maxDeniedBody))
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("mesh: %s answers %d", id, resp.StatusCode)
+	// Read to its end, so that the connection can be used again.
+	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxDeniedBody)); err != nil {
+		return fmt.Errorf("mesh: tell %s: %w", id, err)
 	}
-	return err
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("mesh: %s answers %d", id, resp.StatusCode)
+	}
+	return nil
 }
 
 // serveKeys takes an order of another member. Whoever holds the mesh key is

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 
 	"golang.org/x/term"
 
@@ -42,13 +43,7 @@ var errKeyNeeded = errors.New("has a key and this node has none")
 // same name; one that has members already only says so, as does a node with
 // another key: whoever answers on a network must not be able to stop a mesh.
 func (k keyWatch) watch(ctx context.Context, cluster string, log *slog.Logger) error {
-	said := map[string]bool{}
-	once := func(msg string, err error, fix string) {
-		if !said[msg] {
-			said[msg] = true
-			log.Warn(msg, "cluster", cluster, "err", err, "fix", fix) //nolint:sloglint // the callers' messages are constants
-		}
-	}
+	var needed, wrong, missing sync.Once
 	for {
 		var err error
 		select {
@@ -64,11 +59,20 @@ func (k keyWatch) watch(ctx context.Context, cluster string, log *slog.Logger) e
 				fix:   "put its key into a file and run 'kage-mesh join --key-file FILE', or name a mesh of your own with --cluster",
 			}
 		case errors.Is(err, mesh.ErrKeyNeeded):
-			once("another mesh of this name has a key", err, "join --key-file on this node, or another --cluster")
+			needed.Do(func() {
+				log.Warn("another mesh of this name has a key", "cluster", cluster, "err", err,
+					"fix", "join --key-file on this node, or another --cluster")
+			})
 		case errors.Is(err, mesh.ErrWrongKey):
-			once("another mesh of this name has another key", err, "join --key-file with the key that 'kage-mesh keys rotate' printed there")
+			wrong.Do(func() {
+				log.Warn("another mesh of this name has another key", "cluster", cluster, "err", err,
+					"fix", "join --key-file with the key that 'kage-mesh keys rotate' printed there")
+			})
 		default:
-			once("a node of this mesh's name has no key", err, "join --key-file on that node")
+			missing.Do(func() {
+				log.Warn("a node of this mesh's name has no key", "cluster", cluster, "err", err,
+					"fix", "join --key-file on that node")
+			})
 		}
 	}
 }

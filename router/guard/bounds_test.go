@@ -119,7 +119,7 @@ func TestBombsAreDefused(t *testing.T) {
 	zeros := io.LimitReader(zero{}, 1<<30)
 	var gz bytes.Buffer
 	z := gzip.NewWriter(&gz)
-	if _, err := io.CopyN(z, zeros, 80<<20); err != nil {
+	if _, err := io.CopyN(z, zeros, 12<<20); err != nil {
 		t.Fatal(err)
 	}
 	_ = z.Close()
@@ -128,7 +128,7 @@ func TestBombsAreDefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.CopyN(e, zeros, 80<<20); err != nil {
+	if _, err := io.CopyN(e, zeros, 12<<20); err != nil {
 		t.Fatal(err)
 	}
 	_ = e.Close()
@@ -137,8 +137,8 @@ func TestBombsAreDefused(t *testing.T) {
 		body           io.Reader
 		want           int
 	}{
-		{"80 MiB in gzip", "gzip", &gz, 413},
-		{"80 MiB in zstd", "zstd", &zs, 413},
+		{"12 MiB in gzip", "gzip", &gz, 413},
+		{"12 MiB in zstd", "zstd", &zs, 413},
 		{"no gzip", "gzip", strings.NewReader("hello"), 400},
 		{"no zstd", "zstd", strings.NewReader("hello"), 400},
 		{"brotli", "br", strings.NewReader("hello"), 415},
@@ -242,5 +242,50 @@ func TestPlainHTTPOnATLSPort(t *testing.T) {
 	}
 	if statuses, text := serve(t, g, "").raw(t, request); len(statuses) != 1 || statuses[0] != 200 {
 		t.Errorf("from this machine: %v %q", statuses, text)
+	}
+}
+
+func TestBoundedListener(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := Bounded(l, 100, 2)
+	defer b.Close()
+	accepted := make(chan net.Conn, 8)
+	go func() {
+		for {
+			c, err := b.Accept()
+			if err != nil {
+				close(accepted)
+				return
+			}
+			accepted <- c
+		}
+	}()
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	dial()
+	dial()
+	first, second := <-accepted, <-accepted
+	_ = second
+	third := dial()
+	_ = third.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := third.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
+		t.Errorf("the third: %v", err)
+	}
+	first.Close()
+	first.Close()
+	dial()
+	select {
+	case <-accepted:
+	case <-time.After(10 * time.Second):
+		t.Error("a place given back is not taken")
 	}
 }

@@ -61,7 +61,7 @@ type echo struct {
 }
 
 func (e *echo) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	body, werr := ReadBody(req, 64<<20)
+	body, werr := ReadBody(req, 8<<20)
 	e.mu.Lock()
 	e.seen = append(e.seen, fmt.Sprintf("%s %s %d", req.Method, req.URL.Path, len(body)))
 	e.mu.Unlock()

@@ -250,7 +250,9 @@ func (n *Node) Run(ctx context.Context) error {
 	})
 	group.Go(func() error { return n.registry.Run(gctx) })
 	group.Go(func() error { return serving(n.apiHTTP.Serve(n.guard.Listener(n.api))) })
-	group.Go(func() error { return serving(n.peerTLS.ServeTLS(n.peer, "", "")) })
+	group.Go(func() error {
+		return serving(n.peerTLS.ServeTLS(guard.Bounded(n.peer, maxPeerConns, maxPeerConnsPerAddr), "", ""))
+	})
 	group.Go(func() error {
 		<-gctx.Done() // whatever ends the group ends the servers
 		_ = n.apiHTTP.Close()

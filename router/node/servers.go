@@ -57,6 +57,13 @@ func (n *Node) buildServers() {
 	identity.ConfigureServer(n.peerTLS)
 }
 
+// Bounds of the peer port: every member needs one connection, and a few more
+// while it restarts; many nodes of a test share one address.
+const (
+	maxPeerConns        = 8192
+	maxPeerConnsPerAddr = 2048
+)
+
 // admitPeer asks the mesh who may use the peer port, and tells once a minute of
 // who may not.
 func (n *Node) admitPeer() func(identity.NodeID) bool {

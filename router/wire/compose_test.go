@@ -86,9 +86,11 @@ func TestRewrite(t *testing.T) {
 		frame string
 		want  string
 	}{
-		{"id and time", V1Chat, firstFrames[V1Chat],
+		{
+			"id and time", V1Chat, firstFrames[V1Chat],
 			`data: {"id":"chatcmpl-99","created":1800000000,"model":"tiny:1b","choices":[{"delta":{"content":"id","tool_calls":[{"id":"call_1"}]}}]}` + "\n\n",
-			`data: {"id":"chatcmpl-12","created":1700000000,"model":"tiny:1b","choices":[{"delta":{"content":"id","tool_calls":[{"id":"call_1"}]}}]}` + "\n\n"},
+			`data: {"id":"chatcmpl-12","created":1700000000,"model":"tiny:1b","choices":[{"delta":{"content":"id","tool_calls":[{"id":"call_1"}]}}]}` + "\n\n",
+		},
 		{"spaces", V1Completions, firstFrames[V1Completions], "data: { \"created\" : 5 , \"id\" : \"x\" }\n\n", "data: { \"created\" : 1700000000 , \"id\" : \"cmpl-12\" }\n\n"},
 		{"end mark", V1Chat, firstFrames[V1Chat], "data: [DONE]\n\n", "data: [DONE]\n\n"},
 		{"no JSON", V1Chat, firstFrames[V1Chat], "data: {\"id\":\n\n", "data: {\"id\":\n\n"},

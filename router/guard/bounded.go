@@ -1,0 +1,72 @@
+package guard
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+)
+
+// Bounded turns connections away above total in all and perAddr per address.
+// It is for the peer port: members need a connection each, and a stranger's
+// ends within seconds because its handshake fails.
+func Bounded(l net.Listener, total, perAddr int) net.Listener {
+	return &bounded{Listener: l, total: total, perAddr: perAddr, count: make(map[netip.Addr]int)}
+}
+
+type bounded struct {
+	net.Listener
+	total, perAddr int
+
+	mu    sync.Mutex
+	open  int
+	count map[netip.Addr]int
+}
+
+// Accept implements net.Listener.
+func (b *bounded) Accept() (net.Conn, error) {
+	for {
+		c, err := b.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if addr, ok := b.admit(c); ok {
+			return &boundedConn{Conn: c, leave: sync.OnceFunc(func() { b.drop(addr) })}, nil
+		}
+		_ = c.Close()
+	}
+}
+
+func (b *bounded) admit(c net.Conn) (netip.Addr, bool) {
+	var addr netip.Addr
+	if ap, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
+		addr = ap.Addr().Unmap().WithZone("")
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open >= b.total || b.count[addr] >= b.perAddr {
+		return addr, false
+	}
+	b.open++
+	b.count[addr]++
+	return addr, true
+}
+
+func (b *bounded) drop(addr netip.Addr) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open--
+	if b.count[addr]--; b.count[addr] <= 0 {
+		delete(b.count, addr)
+	}
+}
+
+type boundedConn struct {
+	net.Conn
+	leave func()
+}
+
+// Close implements net.Conn.
+func (c *boundedConn) Close() error {
+	c.leave()
+	return c.Conn.Close()
+}
