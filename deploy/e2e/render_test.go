@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"testing"
 
@@ -61,9 +62,7 @@ func TestOurRenderingIsOllamasOwn(t *testing.T) {
 			}
 			t.Run(model+"/"+r.name, func(t *testing.T) {
 				body := map[string]any{"model": model, "stream": false, "options": options}
-				for k, v := range r.body {
-					body[k] = v
-				}
+				maps.Copy(body, r.body)
 				want := ask(t, o, r.path, body)
 				data, err := json.Marshal(body)
 				if err != nil {
