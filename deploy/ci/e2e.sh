@@ -3,7 +3,7 @@
 # package at a time because they start many programs. ARGs go to go test.
 #
 # They are the packages whose tests import deploy/lab or deploy/realollama, so
-# a new one is never forgotten. What this machine lacks is named once here; the
+# a new one is never forgotten, and the browser's. What this machine lacks is named once here; the
 # tests skip themselves for it, or fail with CI=true.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -19,6 +19,6 @@ if [ ! -x "$ollama" ]; then
 fi
 
 mapfile -t packages < <(go list -f '{{.ImportPath}}{{range .TestImports}} {{.}}{{end}}{{range .XTestImports}} {{.}}{{end}}{{range .Imports}} {{.}}{{end}}' ./... |
-  awk '{ for (i = 1; i <= NF; i++) if ($i ~ /\/deploy\/(lab|realollama)$/) { print $1; next } }')
+  awk '{ for (i = 1; i <= NF; i++) if ($i ~ /\/deploy\/(lab|realollama|browser)$/) { print $1; next } }')
 echo "e2e: ${#packages[@]} packages"
 exec go test -race -count=1 -p 1 -timeout 20m "$@" "${packages[@]}"

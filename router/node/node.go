@@ -40,6 +40,7 @@ type Node struct {
 
 	voice   voice
 	metrics *metrics.Metrics
+	page    *page
 
 	api, peer        net.Listener
 	apiHTTP, peerTLS *http.Server
@@ -104,17 +105,18 @@ func (n *Node) build() (err error) {
 		View: n.mesh.View, Version: c.Version,
 		Running: func() int { return n.router.Running() },
 	})
+	n.page = newPage(n.mesh, c.Cluster, n.Endpoint(), c.Version)
 	n.router, err = router.New(router.Config{
 		Metrics: n.metrics.Handler(), Done: n.metrics.Observe,
 		Mesh: n.mesh, Backend: local{n.backend, n.voice}, Peers: n.mesh.PeerTransport(),
 		Disk: n.backend, Await: n.mesh.Wait, Peering: n.peering(), Sizes: n.sizes(), Cloud: c.Cloud,
-		Admin: admin.Handler(admin.Config{
+		Admin: n.page.around(admin.Handler(admin.Config{
 			View: n.mesh.View, Cluster: c.Cluster, API: n.Endpoint(), Version: c.Version, Leave: n.Leave,
 			Explain:  func(q router.Request) router.Explanation { return n.router.Explain(q) },
 			Recorded: func(id string) (router.Record, router.Explanation, bool) { return n.router.Recorded(id) },
 			Requests: func() (running, ended []router.Record) { return n.router.Requests() },
 			Trust:    n.mesh,
-		}),
+		})),
 		MaxBody: c.MaxBody, StreamIdle: c.StreamIdle, NoContinue: c.NoContinue, Policy: c.Policy, Version: c.Version, Logger: c.Logger,
 	})
 	if err != nil {
@@ -253,6 +255,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(func() error {
 		return serving(n.peerTLS.ServeTLS(guard.Bounded(n.peer, maxPeerConns, maxPeerConnsPerAddr), "", ""))
 	})
+	group.Go(func() error { return n.page.history.Run(gctx) })
 	group.Go(func() error {
 		<-gctx.Done() // whatever ends the group ends the servers
 		_ = n.apiHTTP.Close()

@@ -27,6 +27,7 @@ func (n *Node) buildServers() {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          quiet(n.log.With("server", "api")),
 	}
+	n.apiHTTP.RegisterOnShutdown(n.page.events.Close) // pages would hold the stop up
 	forwards, manage, rest := n.router.Peer(), n.router.Manage(), n.mesh.Handler()
 	models := registry.Peer{Modelfile: n.backend.Modelfile, Dirs: n.stores(), Log: n.log}
 	n.peerTLS = &http.Server{
