@@ -39,7 +39,7 @@ func (e environment) joinCommand() *cli.Command {
 			"one at once.",
 		Flags:  joinFlags(),
 		Before: applyConfig,
-		Action: e.join,
+		Action: underManager(e.join),
 	})
 }
 
@@ -126,6 +126,7 @@ func (e environment) runNode(c *cli.Context, config node.Config, seeds discovery
 	})
 	group.Go(func() error { return d.Run(gctx) })
 	group.Go(func() error { return remember(gctx, n.Mesh(), remembered, logger) })
+	group.Go(func() error { return notify(gctx, n, logger) })
 	group.Go(func() error { return e.report(gctx, n, config) })
 	group.Go(func() error { return keys.watch(gctx, config.Cluster, logger) })
 	group.Go(func() error { return nameClash(gctx, n, c.IsSet("name")) })
