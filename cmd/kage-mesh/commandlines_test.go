@@ -81,7 +81,7 @@ func commandLines(name, text string) (lines []string) {
 // parses reports whether the program takes a command line, without running it.
 func parses(line string) error {
 	var args []string
-	for _, word := range strings.Fields(line) {
+	for word := range strings.FieldsSeq(line) {
 		args = append(args, strings.Trim(word, `"'`))
 	}
 	e := environment{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard, getenv: func(string) string { return "" }}
