@@ -59,7 +59,8 @@ kage-mesh version | grep ' 0\.0\.2 ' >/dev/null
 kage-mesh leave --api "$api" 2>/dev/null
 wait "$node"
 start
-[ -n "$id" ] && [ "$(kage-mesh members --api "$api" --json | sed -n 's/.*"id": "\(.*\)".*/\1/p')" = "$id" ]
+[ -n "$id" ]
+[ "$(kage-mesh members --api "$api" --json | sed -n 's/.*"id": "\(.*\)".*/\1/p')" = "$id" ]
 kage-mesh leave --api "$api" 2>/dev/null
 wait "$node"
 node=
