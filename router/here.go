@@ -14,7 +14,8 @@ func FromHere(req *http.Request) bool {
 	if err != nil || !addr.Addr().Unmap().IsLoopback() {
 		return false
 	}
-	if req.Header.Get("Origin") != "" || req.Header.Get("Sec-Fetch-Site") == "cross-site" {
+	// The node's own page names its own Origin when it loads modules.
+	if origin := req.Header.Get("Origin"); origin != "" && origin != "http://"+req.Host || req.Header.Get("Sec-Fetch-Site") == "cross-site" {
 		return false
 	}
 	host := req.Host
