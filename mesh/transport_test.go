@@ -239,11 +239,17 @@ func TestBindTakesOnePortForBoth(t *testing.T) {
 }
 
 func TestBindErrorsNameThePort(t *testing.T) {
-	udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	// A port that nobody has over TCP, which this test then takes over UDP.
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(tcp.Addr().(*net.TCPAddr).AddrPort()))
+	if err != nil {
+		t.Fatalf("UDP port %v: %v", tcp.Addr(), err)
+	}
 	defer udp.Close()
+	tcp.Close()
 	addr := udp.LocalAddr().(*net.UDPAddr).AddrPort()
 	_, _, err = bind(netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()))
 	var pe *PortInUseError
