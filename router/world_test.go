@@ -72,7 +72,8 @@ func newWorld(t *testing.T, policy router.Policy, configs ...ollamatest.Config) 
 	}
 	w.view.Store(mesh.NewView(1, time.Now(), w.members))
 	var err error
-	w.ingress, err = router.New(router.Config{Mesh: w, Backend: &down{}, Peers: links, Policy: policy,
+	w.ingress, err = router.New(router.Config{
+		Mesh: w, Backend: &down{}, Peers: links, Policy: policy,
 		Logger: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
@@ -223,7 +224,7 @@ func (w *world) ask(path string, body map[string]any) (g got) {
 		err := dec.Decode(&line)
 		g.silences, last = max(g.silences, time.Since(last)), time.Now()
 		if err != nil {
-			if err != io.EOF { //nolint:errorlint // json.Decoder's contract is the bare value
+			if err != io.EOF {
 				g.err = err
 			}
 			break
