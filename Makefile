@@ -3,13 +3,12 @@
 
 GO       ?= go
 FUZZTIME ?= 1m
-SOAKTIME ?= 10m
 NODES    ?= 3
 LINT     := deploy/ci/golangci-lint.sh
 
 .DEFAULT_GOAL := help
 .PHONY: help build test unit race lint fmt fmt-check tidy tidy-check vet cross e2e lab ollama deps \
-	fuzz cover bench bench-go bench-once sim dev demo conformance faults soak ready clean
+	fuzz cover bench bench-go bench-once sim dev demo conformance ready clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,12 +92,6 @@ sim: ## the routing simulator's tables
 
 conformance: ## official clients, against Ollama and against a mesh
 	$(GO) test -race -count=1 -v -timeout 30m ./deploy/conformance/...
-
-faults: ## every fault of the menu, with what it must lead to
-	$(GO) test -race -count=1 -v -timeout 30m ./deploy/faults/...
-
-soak: ## random faults for SOAKTIME (10m), invariants printed
-	KAGE_SOAK=$(SOAKTIME) $(GO) test -race -count=1 -v -timeout 0 -run Soak ./deploy/faults/...
 
 ## Once for a machine
 
