@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/hardware"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/ollamatest"
 )
@@ -117,6 +118,19 @@ func TestTenNodesTwoKilled(t *testing.T) {
 	t.Logf("%d requests, %d failed, %d moved to another node", requests, failed.Load(), moved.Load())
 	if err := f.Settle(ctx); err != nil {
 		t.Errorf("the killed nodes are not back: %v", err)
+	}
+	for _, n := range f.Nodes() {
+		_, err := n.Mesh().Wait(ctx, func(v *mesh.View) bool {
+			for _, m := range v.Members() {
+				if m.Load != nil && m.Load.Running+m.Load.Waiting > 0 {
+					return false
+				}
+			}
+			return true
+		})
+		if err != nil {
+			t.Errorf("%s still sees work in flight", n.Spec.Name)
+		}
 	}
 	f.Close()
 	if t.Failed() {
