@@ -5,273 +5,247 @@ import (
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/hardware"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
 )
 
-// Tune is for experiments.
-var Tune = struct {
-	Slow, Stall, Share, Evict, Block, Queue, Jitter, JitterAge, Band float64
-}{1, 1, 1, 1, 1, 0, 0.05, 0, 0}
+// Guesses for what nobody has measured.
+const (
+	guessOutput = 256   // tokens, a chat answer
+	guessDisk   = 1.5e9 // bytes/s that a model is loaded with: an SSD
+	guessInit   = 0.5   // seconds of a load that do not depend on size
+)
 
-// defaultOutput stands for the length of an answer, tokens, while nobody has
-// seen one of the model.
-const defaultOutput = 256
-
+// estimator estimates one request on the members that hold its model.
 type estimator struct {
-	q   *Request
-	s   *Snapshot
-	out float64 // tokens to be written, as expected
+	q      *Request
+	s      *Snapshot
+	output float64 // tokens that the answer is expected to have
 }
 
+// newEstimator learns from all holders how long answers of the model are: a
+// single node's mean is over its last few answers, and nodes that were merely
+// unlucky with theirs would look slow.
 func newEstimator(q *Request, s *Snapshot, holders []mesh.Holder) estimator {
 	e := estimator{q: q, s: s}
 	if q.Embedding {
 		return e
 	}
-	var sum, n float64
+	var sum, weight float64
 	for i := range holders {
-		if ml := holders[i].Member.Load.Model(q.Key); ml != nil && ml.Output > 0 {
-			k := float64(max(1, ml.Samples))
-			sum += k * ml.Output
-			n += k
+		if m := holders[i].Member.Load.Model(q.Key); m != nil && m.Output > 0 {
+			w := float64(max(1, m.Samples))
+			sum, weight = sum+w*m.Output, weight+w
 		}
 	}
-	e.out = defaultOutput
-	if n > 0 {
-		e.out = sum / n
+	e.output = guessOutput
+	if weight > 0 {
+		e.output = sum / weight
 	}
 	if q.OutputTokens > 0 {
-		e.out = min(e.out, float64(q.OutputTokens))
+		e.output = min(e.output, float64(q.OutputTokens))
 	}
 	return e
 }
 
-func (e *estimator) candidate(h *mesh.Holder) (Candidate, Reason) {
+// candidate fills c with the holder and its estimate, or says why the holder
+// is none.
+func (e *estimator) candidate(h *mesh.Holder, c *Candidate) Reason {
 	m := h.Member
 	switch {
 	case m.Status != mesh.Alive:
-		return Candidate{}, ReasonGone
+		return ReasonGone
 	case h.Model.Remote != "":
-		return Candidate{}, ReasonRemote
+		return ReasonRemote
 	case m.Draining():
-		return Candidate{}, ReasonDraining
+		return ReasonDraining
 	case !m.Serving():
-		return Candidate{}, ReasonNoOllama
+		return ReasonNoOllama
 	}
-	load := m.Load
-	var ml *mesh.ModelLoad
-	if load != nil {
-		ml = load.Model(e.q.Key)
+	p := e.site(h)
+	if p.class == hardware.None {
+		return ReasonTooBig
 	}
-	need := h.Model.Need(e.q.Context, m.Parallel())
-	class, share := m.Card.Hardware.CouldRun(need)
-	if class == hardware.None && (ml == nil || !ml.Resident) {
-		return Candidate{}, ReasonTooBig
-	}
-	est := e.estimate(h, ml, class, share, need.Total())
-	return Candidate{Member: m, Model: h.Model, Estimate: est, rank: e.rank(m, est)}, ""
+	c.Member, c.Model = m, h.Model
+	e.estimate(&p, &c.Estimate)
+	return ""
 }
 
-// others is what a node does beside the model in question.
-type others struct {
-	active  int     // models that compute
-	running float64 // their requests
-	waiting float64
-	left    float64 // mean seconds that one of their running requests still takes
-	idle    float64 // bytes of idle resident models
-	busy    float64 // bytes of busy ones
-	worth   float64 // seconds that it would cost, on expectation, to evict idle ones
-	wanting float64 // requests that wait for a model that is not in memory
+// site is one member with regard to the request's model: what its report says,
+// brought up to now by what this router has sent there since. Rates are those
+// of a lone request, times are seconds.
+type site struct {
+	member *mesh.Member
+	class  hardware.Class
+	need   float64 // bytes that the model takes when loaded
+
+	decode, prefill, slope, cold float64
+
+	slots            float64
+	running, waiting float64 // requests of the model, by the report
+	unreported       float64 // ours since then
+	start            float64 // the owner's word on when a new one could start, as of now
+	stated           bool    // it has given its word
+	resident         bool    // loaded, and with the context that the request needs
+	loading          bool    // on its way
+	reload           bool    // loaded with another context
+
+	near neighbours
 }
 
-func (e *estimator) estimate(h *mesh.Holder, ml *mesh.ModelLoad, class hardware.Class, share float64, bytes uint64) Estimate {
+func (e *estimator) site(h *mesh.Holder) site {
 	m := h.Member
-	load := m.Load
-	slots := float64(m.Parallel())
-	var blank mesh.ModelLoad
-	if ml == nil {
-		ml = &blank
+	f := fits.of(m, h.Model)
+	p := site{
+		member: m, class: f.class, need: f.need, decode: f.decode, prefill: f.prefill,
+		slope: backend.GuessSlope, cold: guessInit + float64(h.Model.Size)/guessDisk,
+		slots: float64(m.Parallel()),
 	}
-	if ml.Slots > 0 {
-		slots = float64(ml.Slots)
-	}
-	decode, prefill := ml.Decode, ml.Prefill
-	if decode == 0 || prefill == 0 {
-		d, p := hardware.Prior(m.Card.Hardware, h.Model.Size, share)
-		if decode == 0 {
-			decode = d
-		}
-		if prefill == 0 {
-			prefill = p
+	want := wanted(e.q, h.Model)
+	l := m.Load.Model(e.q.Key)
+	if l != nil {
+		p.learn(l)
+		p.start, p.stated = max(0, l.Start-age(m, e.s.Now)), true
+		p.resident, p.loading = l.Resident, l.Loading
+		p.reload = want > 0 && l.Context > 0 && want != l.Context && (l.Resident || l.Loading)
+		if p.reload {
+			p.resident, p.loading = false, false
 		}
 	}
-	slope := ml.Slope
-	cold := ml.Cold
-	if cold == 0 {
-		cold = 1 + float64(h.Model.Size)/1.5e9
+	if e.q.Context > 0 && !p.resident {
+		g := fitOf(m, h.Model, e.q.Context)
+		p.class, p.need = g.class, g.need
 	}
-	age := 0.0
-	if load != nil {
-		age = max(0, e.s.Now.Sub(m.Heard).Seconds())
+	if p.resident && l.Size > 0 {
+		p.class = seen(l, p.class)
 	}
+	p.near.look(e, m, l)
+	for _, w := range e.s.Outstanding[m.ID] {
+		if w.Key == e.q.Key {
+			p.unreported++
+		} else {
+			p.near.add(m, &w)
+		}
+	}
+	return p
+}
+
+// learn takes over what the node has measured.
+func (p *site) learn(l *mesh.ModelLoad) {
+	p.running, p.waiting = float64(l.Running), float64(l.Waiting)
+	if l.Slots > 0 {
+		p.slots = float64(l.Slots)
+	}
+	if l.Cold > 0 {
+		p.cold = l.Cold
+	}
+	if l.Decode <= 0 && l.Prefill <= 0 {
+		return
+	}
+	p.slope = l.Slope
+	trust := min(1, float64(l.Samples)/backend.TrustedSamples)
+	blend := func(guess *float64, measured float64) {
+		if measured > 0 {
+			*guess = trust*measured + (1-trust)**guess
+		}
+	}
+	blend(&p.decode, l.Decode)
+	blend(&p.prefill, l.Prefill)
+}
+
+// wanted is the context that Ollama would load the model with for the request,
+// 0 whatever it has.
+func wanted(q *Request, m *mesh.Model) int {
+	want := q.Context
+	if want == 0 {
+		want = m.NumCtx
+	}
+	if m.ContextLength > 0 {
+		want = min(want, m.ContextLength)
+	}
+	return want
+}
+
+// seen is the class of a model in memory: what is there beats what was
+// predicted.
+func seen(l *mesh.ModelLoad, predicted hardware.Class) hardware.Class {
+	switch {
+	case l.SizeVRAM == 0:
+		return hardware.CPU
+	case l.SizeVRAM < l.Size:
+		return hardware.Partial
+	}
+	return max(predicted, hardware.Tight)
+}
+
+// age is how many seconds ago the member's report arrived.
+func age(m *mesh.Member, now time.Time) float64 {
+	if m.Heard.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(m.Heard).Seconds())
+}
+
+// estimate is the rule: what the request itself will take, from now to its last
+// token, and what it costs others.
+func (e *estimator) estimate(p *site, est *Estimate) {
 	prompt := float64(e.q.PromptTokens)
 	if len(e.s.Cached) > 0 {
-		prompt = max(0, prompt-float64(e.s.Cached[m.ID]))
+		prompt = max(0, prompt-float64(e.s.Cached[p.member.ID]))
 	}
-	lonePrefill, loneDecode := prompt/prefill, e.out/decode
+	reading, writing := prompt/p.prefill, e.output/p.decode // of a lone request
+	company := p.company()
+	sharing := 1 + p.near.active // models on the device
+	whole := (reading + writing*(1+p.slope*(p.slots-1))) * sharing
 
-	// Own work that the report cannot have counted.
-	running, waiting := float64(ml.Running), float64(ml.Waiting)
-	unreported, foreign := 0.0, 0.0
-	if len(e.s.Outstanding) > 0 {
-		for _, w := range e.s.Outstanding[m.ID] {
-			if w.Key == e.q.Key {
-				unreported++
-			} else {
-				foreign++
-			}
-		}
+	est.Class = p.class
+	est.Wait = seconds(e.wait(p, whole))
+	est.Load = seconds(p.load())
+	est.Prefill = seconds(reading * sharing)
+	est.Decode = seconds(writing * (1 + p.slope*company) * sharing)
+	if !p.member.Self {
+		est.Network = p.member.RTT
 	}
-
-	var o others
-	if load != nil {
-		for i := range load.Models {
-			x := &load.Models[i]
-			if x.Key == e.q.Key {
-				continue
-			}
-			if x.Running > 0 && x.Resident {
-				o.active++
-				o.running += float64(x.Running)
-				o.waiting += float64(x.Waiting)
-				if x.Decode > 0 {
-					o.left += float64(x.Running) * 0.8 * x.Output / x.Decode * (1 + x.Slope*float64(x.Running-1))
-				}
-				o.busy += float64(x.Size)
-			} else if x.Resident {
-				o.idle += float64(x.Size)
-				left := x.Expires.Sub(e.s.Now).Seconds() / 300
-				o.worth += x.Cold * min(1, max(0, left))
-			} else if x.Loading {
-				o.busy += float64(x.Size)
-			} else if x.Waiting > 0 {
-				o.wanting += float64(x.Waiting)
-			}
-		}
-		if o.running > 0 {
-			o.left /= o.running
-		}
-	}
-	if foreign > 0 {
-		o.active = max(o.active, 1)
-		o.running += foreign
-		if o.left == 0 {
-			o.left = loneDecode
-		}
-	}
-
-	// Wait and load.
-	resident := ml.Resident
-	var wait, loading, evict float64
-	wait = max(0, ml.Start-age)
-	free := slots - running - waiting
-	service := lonePrefill + loneDecode*(1+slope*(slots-1))
-	if resident || ml.Loading || waiting > 0 {
-		if over := unreported - max(0, free-1); over > 0 {
-			if wait == 0 && free > 0 {
-				over--
-				wait = 0.8 * service / slots
-			}
-			wait += max(0, over) * service / slots
-		}
-		// Start counts a load that somebody else has caused.
-	} else {
-		loading = cold
-		if load != nil && (load.FreeVRAM > 0 || load.FreeRAM > 0) {
-			room := float64(load.FreeVRAM)
-			if class == hardware.CPU || class == hardware.Partial {
-				room += float64(load.FreeRAM)
-			}
-			lack := float64(bytes) - room
-			if class == hardware.Partial {
-				lack = o.idle + o.busy
-			}
-			if lack > 0 {
-				part := 1.0
-				if o.idle > 0 {
-					part = min(1, lack/o.idle)
-				}
-				evict = o.worth * part
-				if lack > o.idle { // busy models must go: whoever uses them will want them back
-					for i := range load.Models {
-						if x := &load.Models[i]; x.Resident && x.Running > 0 && x.Key != e.q.Key {
-							evict += x.Cold * (1 + float64(x.Waiting))
-						}
-					}
-				}
-			}
-		}
-		if unreported > 0 { // it will be loaded once
-			loading = cold
-			if unreported >= slots {
-				wait += (unreported - slots + 1) * service / slots
-			}
-		}
-	}
-
-	batch := min(running+unreported, slots-1) // others in the batch
-	share2 := float64(o.active + 1)
-	pre := lonePrefill * share2
-	dec := loneDecode * (1 + slope*batch) * share2
-
-	// Harm.
-	harm := Tune.Evict * evict
-	rest := 0.8 * loneDecode * (1 + slope*batch) * share2
-	if free-unreported > 0 && resident {
-		overlap := min(dec, rest)
-		harm += Tune.Slow * batch * overlap * slope / (1 + slope*batch)
-		harm += Tune.Stall * batch * pre
-	} else {
-		harm += Tune.Queue * batch * rest * slope / (1 + slope*batch)
-	}
-	if o.active > 0 {
-		own := lonePrefill + loneDecode*(1+slope*batch)
-		fresh := 1.0
-		if running+unreported > 0 {
-			fresh = 1 / (running + waiting + unreported + 1)
-		}
-		harm += Tune.Share * fresh * (o.running + o.waiting) * min(own, max(o.left, 0.2*own))
-	}
-	if o.wanting > 0 && resident {
-		harm += Tune.Block * o.wanting * (pre + dec) / (running + waiting + unreported + 1)
-	}
-
-	est := Estimate{
-		Wait: seconds(wait), Load: seconds(loading), Prefill: seconds(pre), Decode: seconds(dec),
-		Harm: seconds(harm), Class: class,
-	}
-	if !m.Self {
-		est.Network = m.RTT
-	}
+	est.Harm = seconds(e.harm(p, reading, writing))
 	if len(e.s.Trouble) > 0 {
-		est.Trouble = e.s.Trouble[m.ID]
+		est.Trouble = e.s.Trouble[p.member.ID]
 	}
-	return est
 }
 
-// rank is the cost with near ties spread.
-func (e *estimator) rank(m *mesh.Member, est Estimate) time.Duration {
-	t := est.Total()
-	age := max(0, e.s.Now.Sub(m.Heard).Seconds())
-	j := Tune.Jitter + Tune.JitterAge*age
-	if j == 0 {
-		return t
+// wait is when a slot is free: the owner's word, and what this router has sent
+// since. whole is what one request takes in a full batch.
+func (e *estimator) wait(p *site, whole float64) float64 {
+	wait := p.start
+	if !p.stated && p.near.lack(p) > p.near.idle {
+		wait = p.near.drain // a busy model is in the way, and the owner has not said for how long
 	}
-	h := e.s.Seed
-	for i := range len(m.ID) {
-		h = (h ^ uint64(m.ID[i])) * 1099511628211
+	if p.reload && p.running > 0 {
+		wait = max(wait, whole) // its other requests end first
 	}
-	h ^= h >> 32
-	h *= 0x9e3779b97f4a7c15
-	u := float64(h>>11) / (1 << 53)
-	return t + time.Duration(float64(t)*j*u)
+	// Ours since the report fill the free slots first; after that, each puts a
+	// start off by a slot's share of one request's time.
+	over := p.unreported
+	if free := p.slots - p.running - p.waiting; free > 0 {
+		over = max(0, p.unreported-free+1)
+	}
+	return wait + over*whole/p.slots
+}
+
+// company is how many others there will be in the batch.
+func (p *site) company() float64 { return min(p.running+p.unreported, p.slots-1) }
+
+// load is the cold load that the request has to wait for.
+func (p *site) load() float64 {
+	switch {
+	case p.resident:
+		return 0
+	case p.loading && p.running >= p.slots:
+		return 0 // in the owner's word for when a slot is free
+	case p.loading:
+		return p.cold / 2 // it began some time ago
+	}
+	return p.cold
+}
+
+func seconds(s float64) time.Duration {
+	return time.Duration(min(s, 1e9) * float64(time.Second))
 }

@@ -10,6 +10,7 @@ func Explain(q Request, s Snapshot) ([]Candidate, []Refusal) {
 	candidates := Select(q, s)
 	holders := s.Holders(q.Key)
 	e := newEstimator(&q, &s, holders)
+	var c Candidate
 	var refusals []Refusal
 	for _, m := range s.Members() {
 		r := Refusal{Member: m, Reason: ReasonNoModel}
@@ -20,7 +21,7 @@ func Explain(q Request, s Snapshot) ([]Candidate, []Refusal) {
 			if holders[i].Member != m {
 				continue
 			}
-			if _, r.Reason = e.candidate(&holders[i]); r.Reason == ReasonTooBig {
+			if r.Reason = e.candidate(&holders[i], &c); r.Reason == ReasonTooBig {
 				r.Need, r.Have = sizes(q, m, holders[i].Model)
 			}
 		}

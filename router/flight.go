@@ -50,18 +50,28 @@ type flight struct {
 
 // trial is a try that speaks against asking its node again.
 type trial struct {
-	node mesh.NodeID
-	at   time.Time
+	node    mesh.NodeID
+	at      time.Time
+	refused bool // nothing was done there: it may be asked again after refusedFor
 }
+
+// refusedFor is how long a refusal counts. A node that has just come back may
+// refuse, before its first look at its Ollama, what its members' views already
+// say it has.
+const refusedFor = time.Second
 
 // wasTried reports whether m has failed this request. A member that died and
 // came back is another one.
 func (f *flight) wasTried(m *mesh.Member) bool {
-	return slices.ContainsFunc(f.tried, func(t trial) bool { return t.node == m.ID && !m.Since.After(t.at) }) ||
+	return slices.ContainsFunc(f.tried, func(t trial) bool {
+		return t.node == m.ID && !m.Since.After(t.at) && !(t.refused && time.Since(t.at) > refusedFor)
+	}) ||
 		slices.Contains(f.full, m.ID) || f.path == Exact && slices.Contains(f.unable, m.ID)
 }
 
-func (f *flight) exclude(id mesh.NodeID) { f.tried = append(f.tried, trial{id, time.Now()}) }
+func (f *flight) exclude(id mesh.NodeID, refused bool) {
+	f.tried = append(f.tried, trial{node: id, at: time.Now(), refused: refused})
+}
 
 // ask is the path and the body by which another node is asked.
 func (f *flight) ask() (path string, body []byte) {
@@ -74,13 +84,17 @@ func (f *flight) ask() (path string, body []byte) {
 // told keeps when an owner that refused could start the request: its own word,
 // and newer than any report.
 func (f *flight) told(e *AttemptError) {
-	if e.RetryAfter <= 0 {
-		return
+	if e.RetryAfter > 0 {
+		f.tell(e.Node, e.RetryAfter)
 	}
+}
+
+// tell keeps when the node could start the request.
+func (f *flight) tell(node mesh.NodeID, start time.Duration) {
 	if f.starts == nil {
 		f.starts = make(map[mesh.NodeID]time.Duration)
 	}
-	f.starts[e.Node] = e.RetryAfter
+	f.starts[node] = start
 }
 
 // answer is what an attempt brought: an owner's response whose body still

@@ -33,6 +33,10 @@ const (
 	troubleMax  = 60 * time.Second
 )
 
+// sameEvent is how close failures count as one: a node that dies under fifty
+// requests has died once.
+const sameEvent = time.Second
+
 // settle is how long after dispatch a report may still not count a request:
 // one trip there, admission, and the report's way back.
 const settle = 150 * time.Millisecond
@@ -93,7 +97,9 @@ func (l *ledger) failed(node mesh.NodeID, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.trouble[node]
-	t.failures++
+	if t.failures == 0 || now.Sub(t.at) >= sameEvent {
+		t.failures++
+	}
 	cost := min(troubleMax, time.Duration(float64(troubleBase)*math.Exp2(float64(min(t.failures, 8)-1))))
 	t.at, t.until = now, now.Add(cost)
 	l.trouble[node] = t

@@ -40,7 +40,9 @@ func TestTroubleDoublesAndClears(t *testing.T) {
 	}
 	old := view(now.Add(-time.Hour))
 	for i, want := range []time.Duration{5, 10, 20, 40, 60, 60} {
+		now = now.Add(sameEvent)
 		l.failed("a", now)
+		l.failed("a", now) // the same event
 		if got := l.troubles(old, now)["a"]; got != want*time.Second {
 			t.Errorf("after %d failures: %v, want %v", i+1, got, want*time.Second)
 		}

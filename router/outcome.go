@@ -118,7 +118,7 @@ func (e *AttemptError) Sick() bool {
 	switch {
 	case errors.Is(e.Err, ErrClientGone), errors.Is(e.Err, ErrMoved), errors.Is(e.Err, ErrDiffers),
 		errors.Is(e.Err, ErrRefused):
-		return e.Refusal == RefusedDown
+		return false // a refusal brings the load that says what is wrong
 	case errors.Is(e.Err, ErrStatus):
 		return e.Status >= 500 && e.Status != http.StatusServiceUnavailable
 	}

@@ -68,12 +68,12 @@ func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
 		case action == Repick:
 			f.repicks++ // from now on without a promise
 			if f.repicks > 2*maxRepicks {
-				f.exclude(e.Node)
+				f.exclude(e.Node, errors.Is(e.Err, ErrRefused))
 			}
 			continue
 		case action == TryNext && f.spent < maxSpent,
 			action == TryOnce && f.spent < 2:
-			f.exclude(e.Node)
+			f.exclude(e.Node, errors.Is(e.Err, ErrRefused))
 			last = worse(last, e)
 			continue
 		case action == GiveUp && errors.Is(e.Err, ErrClientGone):
@@ -126,6 +126,9 @@ func (r *Router) soonerElsewhere(f *flight, c Candidate, start time.Duration) bo
 	if f.moves >= maxMoves {
 		return false
 	}
+	// The report speaks of a newcomer, whom fairness may let in before the
+	// others of this client; the place in the queue is this request's own.
+	f.tell(c.ID, start)
 	best, ok := r.pick(f)
 	if !ok || best.ID == c.ID {
 		return false

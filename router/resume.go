@@ -20,7 +20,7 @@ func (r *Router) resume(out *relay, f *flight, e *AttemptError) bool {
 		r.ended(f, false)
 		return false
 	case errors.Is(e.Err, ErrDiffers):
-		f.exclude(e.Node)
+		f.exclude(e.Node, false)
 		return r.within(out, f, e, "it cannot be continued")
 	case e.Phase == PhaseStream:
 		return r.broke(out, f, e)
@@ -28,7 +28,7 @@ func (r *Router) resume(out *relay, f *flight, e *AttemptError) bool {
 		f.repicks++ // at maxRepicks without a promise
 		f.told(e)
 		if f.repicks > 2*maxRepicks {
-			f.exclude(e.Node)
+			f.exclude(e.Node, false)
 		}
 	case e.Refusal == RefusedFinished:
 		r.finish(out, f, e)
@@ -39,7 +39,7 @@ func (r *Router) resume(out *relay, f *flight, e *AttemptError) bool {
 	case e.Refusal == RefusedSaturated:
 		f.full = append(f.full, e.Node)
 	default:
-		f.exclude(e.Node)
+		f.exclude(e.Node, false)
 	}
 	return r.within(out, f, e, "too many nodes failed")
 }
@@ -55,7 +55,7 @@ func (r *Router) within(out *relay, f *flight, e *AttemptError, why string) bool
 
 // broke plans how the answer goes on that e's node broke off.
 func (r *Router) broke(out *relay, f *flight, e *AttemptError) bool {
-	f.exclude(e.Node)
+	f.exclude(e.Node, false)
 	f.full = nil
 	path, why := plan(f.route.Kind, &f.peek, &f.story)
 	if f.off && path != Finish {
