@@ -8,7 +8,7 @@ LINT     := deploy/ci/golangci-lint.sh
 
 .DEFAULT_GOAL := help
 .PHONY: help build test unit race lint fmt fmt-check tidy tidy-check vet cross e2e lab ollama deps \
-	fuzz cover bench bench-go bench-once sim dev demo conformance ready clean
+	fuzz cover bench bench-go bench-once dev demo conformance ready clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,8 +85,7 @@ bench-go: ## every benchmark of the packages, with allocations
 bench-once: ## every benchmark once, so that none rots
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
 
-sim: ## the routing simulator's tables
-	$(GO) run ./bench/sim/cmd/sim
+
 
 ## To try to break it
 
