@@ -163,9 +163,10 @@ func TestOllamaCommand(t *testing.T) {
 	}
 }
 
-// ofList sorts the lines of a listing, whose order is by time of change.
+// ofList sorts the lines of a listing, whose order is by time of change, and
+// those of show, where Ollama writes the parameters in an order drawn anew.
 func ofList(step, text string) string {
-	if !strings.HasPrefix(step, "list") {
+	if !strings.HasPrefix(step, "list") && !strings.HasPrefix(step, "show") {
 		return text
 	}
 	lines := strings.Split(text, "\n")
