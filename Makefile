@@ -7,7 +7,7 @@ NODES    ?= 3
 LINT     := deploy/ci/golangci-lint.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit race lint fmt fmt-check tidy tidy-check vet cross e2e lab ollama deps \
+.PHONY: help build test unit race lint fmt fmt-check tidy tidy-check vet cross e2e e2e-all lab ollama deps \
 	fuzz cover bench bench-go bench-once dev demo conformance ready clean
 
 help: ## list the targets
@@ -40,7 +40,10 @@ unit: ## unit tests and meshes on loopback
 race: ## the same with the race detector
 	$(GO) test -race -short -timeout 15m ./...
 
-e2e: ## the network lab and real Ollamas
+e2e: ## several hosts and real Ollamas: join, route, survive (about a minute)
+	deploy/ci/e2e.sh -run 'ThreeMachines|OwnerDies|DeathsAreSeen|OllamaCLI|SameToTheByte'
+
+e2e-all: ## the same with the lab's own tests, the official clients, strangers and floods
 	deploy/ci/e2e.sh
 
 lab: ## the tests of the network lab itself (Linux, root)
