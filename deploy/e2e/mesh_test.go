@@ -36,15 +36,25 @@ func threeMachines(t *testing.T, models ...string) (hosts [4]*host, ollamas [4]*
 	if took > 5*time.Second {
 		t.Errorf("they took %v, promised are 5 s", took)
 	}
-	await(t, 10*time.Second, "both Ollamas known to the third", func() bool {
-		m, _ := hosts[3].members()
-		n := 0
-		for _, member := range m.Members {
-			if len(member.Models) == len(models) && member.Ollama != "" {
-				n++
+	// Each node learns of each Ollama for itself: that one knows says nothing of
+	// the others.
+	await(t, 10*time.Second, "both Ollamas and all hardware known to all", func() bool {
+		for _, h := range hosts[1:] {
+			m, _ := h.members()
+			ollamas, hardware := 0, 0
+			for _, member := range m.Members {
+				if len(member.Models) == len(models) && member.Ollama != "" {
+					ollamas++
+				}
+				if member.Hardware != nil && member.RAMTotal > 0 {
+					hardware++
+				}
+			}
+			if ollamas != 2 || hardware != 3 {
+				return false
 			}
 		}
-		return n == 2
+		return true
 	})
 	return hosts, ollamas
 }
