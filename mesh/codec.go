@@ -21,6 +21,7 @@ import (
 //	start    8 bytes, the incarnation
 //	numbers  uvarints: seq, running, waiting, free VRAM, RAM, disk, dropped, count
 //	models   count times: uvarint length, record
+//	written  uvarint
 //	...      whatever a later version adds; readers skip it
 //
 // A record is the key (uvarint length, bytes), a uvarint mask of the fields
@@ -96,7 +97,7 @@ func EncodeLoad(l *Load, now time.Time, limit int) ([]byte, error) {
 	for _, v := range []uint64{l.Seq, count(l.Running), count(l.Waiting), l.FreeVRAM, l.FreeRAM, l.FreeDisk} {
 		b = binary.AppendUvarint(b, v)
 	}
-	room := limit - len(b) - 2*binary.MaxVarintLen16 - 1
+	room := limit - len(b) - 2*binary.MaxVarintLen16 - 1 - uvarintLen(l.Written)
 	if room < 0 {
 		return nil, fmt.Errorf("mesh: a load report does not fit into %d bytes", limit)
 	}
@@ -115,7 +116,7 @@ func EncodeLoad(l *Load, now time.Time, limit int) ([]byte, error) {
 	}
 	b = binary.AppendUvarint(b, min(count(l.Dropped)+uint64(len(l.Models)-sent), math.MaxUint16))
 	b = binary.AppendUvarint(b, uint64(sent))
-	return append(b, records...), nil
+	return binary.AppendUvarint(append(b, records...), l.Written), nil
 }
 
 // ranked is the order in which models are written: indexes into l.Models.
@@ -233,6 +234,7 @@ func DecodeLoad(b []byte, now time.Time) (*Load, error) {
 		}
 		l.Models = append(l.Models, m)
 	}
+	l.Written = r.uvarint()
 	if r.err != nil {
 		return nil, r.err
 	}

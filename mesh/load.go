@@ -17,6 +17,8 @@ type Load struct {
 	Running int `json:"running"` // requests that hold a slot
 	Waiting int `json:"waiting"` // requests admitted that wait for one
 
+	Written uint64 `json:"written,omitzero"` // tokens written since the node's process started
+
 	FreeVRAM uint64 `json:"free_vram,omitzero"` // bytes, 0 unknown
 	FreeRAM  uint64 `json:"free_ram,omitzero"`  // bytes, 0 unknown
 	FreeDisk uint64 `json:"free_disk,omitzero"` // bytes in the model store, 0 unknown

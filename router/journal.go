@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"log/slog"
+	"math"
 	"net/http"
 	"slices"
 	"sync"
@@ -26,6 +27,7 @@ type journal struct {
 	running map[*trip]struct{}
 	ring    []*trip // ended ones, oldest at next once it is full
 	next    int
+	ends    uint64 // how many have ended since the start
 }
 
 func newJournal(log *slog.Logger, done func(Record)) *journal {
@@ -46,6 +48,7 @@ func (j *journal) end(t *trip) {
 	j.mu.Lock()
 	delete(j.running, t)
 	if t.rec.ID != "" {
+		j.ends++
 		if len(j.ring) < kept {
 			j.ring = append(j.ring, t)
 		} else {
@@ -84,25 +87,28 @@ func (j *journal) say(r *Record) {
 
 func round(f float64) float64 { return float64(int64(f*10+0.5)) / 10 }
 
-// trips lists what runs and what has ended, newest first.
-func (j *journal) trips() (running, ended []*trip) {
+// trips lists what runs and what has ended after the first since ones, newest
+// first, and how many have ended so far.
+func (j *journal) trips(since uint64) (running, ended []*trip, ends uint64) {
 	j.mu.Lock()
 	for t := range j.running {
 		running = append(running, t)
 	}
-	ended = append(ended, j.ring[j.next:]...)
-	ended = append(ended, j.ring[:j.next]...)
+	for i := range min(j.ends-min(since, j.ends), uint64(len(j.ring))) {
+		ended = append(ended, j.ring[(j.next+len(j.ring)-1-int(i))%len(j.ring)])
+	}
+	ends = j.ends
 	j.mu.Unlock()
-	slices.Reverse(ended)
 	slices.SortFunc(running, func(a, b *trip) int { return b.rec.Start.Compare(a.rec.Start) })
-	return running, ended
+	return running, ended, ends
 }
 
 // Requests lists the requests of clients that this node works on and the last
-// few hundred that it has ended, newest first. Listings, health pages and the
-// like are not among them.
-func (r *Router) Requests() (running, ended []Record) {
-	now, past := r.journal.trips()
+// few hundred that it has ended, newest first; of those only what has ended
+// after the first since ones. ends is since for the next call. Listings, health
+// pages and the like are not among them.
+func (r *Router) Requests(since uint64) (running, ended []Record, ends uint64) {
+	now, past, ends := r.journal.trips(since)
 	running, ended = []Record{}, make([]Record, 0, len(past))
 	for _, t := range now {
 		if rec := t.record(); rec.ID != "" {
@@ -112,12 +118,12 @@ func (r *Router) Requests() (running, ended []Record) {
 	for _, t := range past {
 		ended = append(ended, t.record())
 	}
-	return running, ended
+	return running, ended, ends
 }
 
 // Running counts the requests of clients that this node works on.
 func (r *Router) Running() (n int) {
-	running, _ := r.journal.trips()
+	running, _, _ := r.journal.trips(math.MaxUint64)
 	for _, t := range running {
 		if t.record().ID != "" {
 			n++
@@ -130,7 +136,7 @@ func (r *Router) Running() (n int) {
 // explanation of its first choice; !ok when it is not known or was never
 // placed.
 func (r *Router) Recorded(id string) (rec Record, e Explanation, ok bool) {
-	running, ended := r.journal.trips()
+	running, ended, _ := r.journal.trips(0)
 	for _, t := range append(running, ended...) {
 		rec = t.record()
 		if rec.ID == "" || id != "last" && rec.ID != id {

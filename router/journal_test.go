@@ -37,10 +37,14 @@ func TestRecordOfARequest(t *testing.T) {
 		trip.tries(node("b"))
 		wait(time.Second)
 		_, _ = trip.Write([]byte("x"))
-		if r, _ := j.trips(); len(r) != 1 || r[0].record().Owner != "b" || r[0].record().Took != 2 {
+		if r, _, _ := j.trips(0); len(r) != 1 || r[0].record().Owner != "b" || r[0].record().Took != 2 {
 			t.Errorf("while it runs: %+v", r)
 		}
 		wait(time.Second)
+		trip.pieces.Store(5)
+		if r := trip.record(); r.OutputTokens != 5 || r.Rate != 5 || r.Outcome != "" {
+			t.Errorf("while it writes: %+v", r)
+		}
 		trip.used(wire.Usage{}, 3)
 		trip.tried(&AttemptError{Phase: PhaseStream, Err: ErrCut})
 		trip.tries(node("c"))
@@ -131,7 +135,7 @@ func TestJournalIsBounded(t *testing.T) {
 				trip := j.begin(httptest.NewRecorder(), generate)
 				trip.named(fmt.Sprint(i))
 				trip.tries(Candidate{Member: &mesh.Member{Name: "a"}})
-				_, _ = r.Requests()
+				_, _, _ = r.Requests(0)
 				trip.end(true)
 			}
 		})
@@ -144,7 +148,15 @@ func TestJournalIsBounded(t *testing.T) {
 	}
 	listing := j.begin(httptest.NewRecorder(), wire.Route{Kind: wire.Tags})
 	listing.end(true)
-	running, ended := r.Requests()
+	running, ended, ends := r.Requests(0)
+	if ends != 4*kept+10 {
+		t.Errorf("%d have ended", ends)
+	}
+	for since, want := range map[uint64]int{ends: 0, ends - 3: 3, ends - kept - 5: kept, ends + 1: 0} {
+		if _, fresh, _ := r.Requests(since); len(fresh) != want || want > 0 && fresh[0].ID != "last-9" {
+			t.Errorf("%d after %d, want %d", len(fresh), since, want)
+		}
+	}
 	if len(running) != 0 || len(ended) != kept || ended[0].ID != "last-9" || ended[9].ID != "last-0" {
 		t.Errorf("%d run, %d ended, the first %s", len(running), len(ended), ended[0].ID)
 	}

@@ -112,6 +112,7 @@ func (o *relay) copyFrames(a *answer) *AttemptError {
 		if o.write(a, ready) != nil {
 			return nil
 		}
+		o.f.trip.pieces.Store(int64(o.f.story.tokens))
 		switch {
 		case err == nil:
 		case err != io.EOF:

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
@@ -23,6 +24,8 @@ type trip struct {
 	snapshot Snapshot // that the first choice was made from
 	began    time.Time
 	lost     bool // a write failed: the client has left
+
+	pieces atomic.Int64 // of text that the client has, while the answer streams
 }
 
 // named notes the id of a request; one without is not kept.
@@ -135,6 +138,9 @@ func (t *trip) record() Record {
 	r.Attempts = slices.Clone(r.Attempts)
 	if r.Outcome == "" {
 		r.Took = time.Since(r.Start).Seconds()
+		if pieces := int(t.pieces.Load()); pieces > 0 && r.Took > r.First {
+			r.OutputTokens, r.Rate = pieces, float64(pieces)/(r.Took-r.First)
+		}
 	}
 	return r
 }

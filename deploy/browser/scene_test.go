@@ -1,7 +1,6 @@
 package browser
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -13,6 +12,7 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/bench/fleet"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/meshtest"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/admin"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/dashboard"
 )
@@ -30,24 +30,33 @@ func scene(t *testing.T, n int, dead ...string) string {
 	now := time.Now()
 	view := mesh.NewView(1, now, household(n, now, 0, dead))
 	history := admin.NewHistory(still{view})
+	written := map[mesh.NodeID]float64{}
 	for i := range 361 {
 		at := now.Add(time.Duration(i-361) * 10 * time.Second)
 		gone := dead
 		if at.Before(now.Add(-4 * time.Minute)) {
 			gone = nil
 		}
-		history.Record(mesh.NewView(1, at, household(n, at, float64(361-i), gone)), at)
+		members := household(n, at, float64(361-i), gone)
+		for _, m := range members {
+			for _, l := range m.Load.Models {
+				written[m.ID] += 10 * l.Decode * float64(min(l.Running, l.Slots))
+			}
+			m.Load.Written = uint64(written[m.ID])
+		}
+		history.Record(mesh.NewView(1, at, members), at)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/mesh/", dashboard.Handler())
-	events := admin.NewEvents(admin.EventsConfig{Mesh: still{view}, Cluster: "home", Endpoint: "http://127.0.0.1:11435", Version: "0.1.0"})
+	running, ended := requests(view, now)
+	events := admin.NewEvents(admin.EventsConfig{
+		Mesh: still{view}, Cluster: "home", Endpoint: "http://127.0.0.1:11435", Version: "0.1.0",
+		Requests: func(since uint64) (r, e []router.Record, ends uint64) {
+			return running, ended[since:], uint64(len(ended))
+		},
+	})
 	mux.Handle("/mesh/v1/events", events)
 	mux.Handle("/mesh/v1/history", history)
-	mux.HandleFunc("/mesh/v1/requests", func(w http.ResponseWriter, _ *http.Request) {
-		if err := json.NewEncoder(w).Encode(requests(view, now)); err != nil {
-			t.Error(err)
-		}
-	})
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	t.Cleanup(events.Close) // first: a server waits for its streams
@@ -129,9 +138,8 @@ func work(m *mesh.Member, i int, back float64, dice *rand.Rand) {
 	m.Load.FreeRAM = h.RAMFree.N - min(h.RAMFree.N, ram)
 }
 
-// requests is an answer of /mesh/v1/requests.
-func requests(v *mesh.View, now time.Time) any {
-	type object = map[string]any
+// requests are some that run and some that have ended, newest first.
+func requests(v *mesh.View, now time.Time) (running, ended []router.Record) {
 	owners := map[string][]string{}
 	for _, m := range v.Members() {
 		for _, l := range m.Load.Models {
@@ -141,7 +149,7 @@ func requests(v *mesh.View, now time.Time) any {
 		}
 	}
 	models := []string{"qwen2.5:32b", "qwen2.5:72b", "qwen2.5:3b"}
-	var running, ended []object
+	rates := map[string]float64{"qwen2.5:32b": 48, "qwen2.5:72b": 2.9, "qwen2.5:3b": 8}
 	dice := rand.New(rand.NewPCG(3, 3))
 	for i := range 40 {
 		model := models[dice.IntN(3)]
@@ -149,26 +157,25 @@ func requests(v *mesh.View, now time.Time) any {
 		if names := owners[model]; len(names) > 0 {
 			owner = names[dice.IntN(len(names))]
 		}
-		rate := map[string]float64{"qwen2.5:32b": 48, "qwen2.5:72b": 2.9, "qwen2.5:3b": 8}[model] * (0.9 + 0.2*dice.Float64())
-		r := object{
-			"id": fmt.Sprintf("REQ%02d", i), "model": model, "owner": owner, "outcome": "ok", "continued": 0, "status": 200,
-			"start":        now.Add(-time.Duration(4+i*7) * time.Second),
-			"attempts":     []object{{"node": owner, "phase": "stream", "result": "ok"}},
-			"ttft_seconds": 0.2 + dice.Float64()*1.4, "took_seconds": 3 + dice.Float64()*20, "tokens_per_second": rate,
+		r := router.Record{
+			ID: fmt.Sprintf("REQ%02d", i), Model: model, Owner: owner, Outcome: router.OutcomeOK, Status: 200,
+			Start:    now.Add(-time.Duration(4+i*7) * time.Second),
+			Attempts: []router.Attempt{{Node: owner, Phase: "stream", Result: router.ResultOK}},
+			First:    0.2 + dice.Float64()*1.4, Took: 3 + dice.Float64()*20, Rate: rates[model] * (0.9 + 0.2*dice.Float64()),
 		}
 		switch i {
 		case 0, 1, 2:
-			r["outcome"], r["status"], r["took_seconds"] = "", 0, float64(3+i*7)
+			r.Outcome, r.Took = "", float64(3+i*7)
 			running = append(running, r)
 			continue
 		case 6:
-			r["continued"] = 1
-			r["attempts"] = []object{{"node": "gpu-mobile", "result": "cut"}, {"node": owner, "result": "ok"}}
+			r.Continued = 1
+			r.Attempts = append([]router.Attempt{{Node: "gpu-mobile", Phase: "stream", Result: "cut"}}, r.Attempts...)
 		case 9:
-			r["outcome"], r["status"], r["owner"], r["attempts"] = "busy", 503, "", []object{}
-			r["ttft_seconds"], r["took_seconds"], r["tokens_per_second"] = 0, 0.01, 0
+			r.Outcome, r.Status, r.Owner, r.Attempts = router.OutcomeBusy, 503, "", []router.Attempt{}
+			r.First, r.Took, r.Rate = 0, 0.01, 0
 		}
 		ended = append(ended, r)
 	}
-	return object{"schema_version": 1, "node": "cpu-1", "running": running, "ended": ended}
+	return running, ended
 }

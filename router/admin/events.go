@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
 )
 
 // Watcher is what the stream of events needs of membership; *mesh.Mesh is one.
@@ -33,7 +34,10 @@ const (
 
 // EventsConfig makes Events.
 type EventsConfig struct {
-	Mesh     Watcher
+	Mesh Watcher
+	// Requests is what runs and what has ended after the first since ones; nil:
+	// the stream does not tell.
+	Requests func(since uint64) (running, ended []router.Record, ends uint64)
 	Cluster  string
 	Endpoint string // of clients, for people
 	Version  string
@@ -41,8 +45,9 @@ type EventsConfig struct {
 
 // Events serves /mesh/v1/events: server-sent events (WHATWG HTML, section 9.2)
 // named "picture", each a whole [Picture], whenever the mesh changes but at
-// most twice a second, and "beat" when nothing changed for a while. It starts
-// no goroutine; Close ends the streams that run, for they never end by
+// most twice a second, "requests", each a [Requests] with all that runs and
+// those that have ended since the last one, and "beat" when nothing changed for
+// a while. It starts no goroutine; Close ends the streams that run, for they never end by
 // themselves and a server that waits for them would not stop.
 type Events struct {
 	config EventsConfig
@@ -111,15 +116,20 @@ func (e *Events) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 func (e *Events) run(req *http.Request, s *stream) {
 	var last []byte
 	var sent time.Time
+	traffic := traffic{events: e}
 	for {
 		now := time.Now()
 		data, changed := e.encode(now)
 		var err error
-		switch {
-		case !bytes.Equal(data, last):
+		if !bytes.Equal(data, last) {
 			err = s.event("picture", data)
 			last, sent = data, now
-		case now.Sub(sent) >= beatEvery:
+		}
+		if data := traffic.next(now); data != nil && err == nil {
+			err = s.event("requests", data)
+			sent = now
+		}
+		if now.Sub(sent) >= beatEvery && err == nil {
 			err = s.event("beat", []byte(strconv.FormatInt(now.Unix(), 10)))
 			sent = now
 		}
@@ -131,6 +141,35 @@ func (e *Events) run(req *http.Request, s *stream) {
 			return
 		}
 	}
+}
+
+// traffic follows the requests of this node's clients for one reader.
+type traffic struct {
+	events *Events
+	told   bool   // the first event was sent
+	open   bool   // the last one had something that ran
+	ends   uint64 // requests that had ended by then
+}
+
+// next is what has changed as JSON, nil when nothing has: something that runs
+// always does.
+func (t *traffic) next(now time.Time) []byte {
+	c := &t.events.config
+	if c.Requests == nil {
+		return nil
+	}
+	running, ended, ends := c.Requests(t.ends)
+	if t.told && !t.open && len(running)+len(ended) == 0 {
+		return nil
+	}
+	t.told, t.open, t.ends = true, len(running) > 0, ends
+	v, _ := c.Mesh.Watch()
+	doc := requestsOf(v, running, ended, now)
+	data, err := json.Marshal(doc)
+	if err != nil {
+		return nil // a rate that is no number; the next one may be better
+	}
+	return data
 }
 
 // pause waits for d or until early is closed; false: the stream is over.

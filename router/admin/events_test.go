@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/meshtest"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
 )
 
 // news is a Watcher whose View a test changes.
@@ -247,4 +249,56 @@ func TestPictureOf(t *testing.T) {
 	if strings.Contains(string(data), `"hardware"`) || strings.Contains(string(data), `"models":[{"name":"x:latest","size":4294967296,"digest"`) {
 		t.Errorf("a picture has no details: %s", data)
 	}
+}
+
+// Requests are told once each when they end, and again and again while they
+// run; when nothing runs there is nothing to tell.
+func TestEventsOfRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var running, ended []router.Record
+		requests := func(since uint64) (now, past []router.Record, ends uint64) {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(running), slices.Clone(ended[since:]), uint64(len(ended))
+		}
+		set := func(r, e []router.Record) {
+			mu.Lock()
+			defer mu.Unlock()
+			running, ended = r, e
+		}
+		one, two := router.Record{ID: "one", Outcome: "ok"}, router.Record{ID: "two"}
+		set(nil, []router.Record{one})
+		e := NewEvents(EventsConfig{Mesh: newNews(meshtest.View(meshtest.Member("a", meshtest.Self()))), Requests: requests})
+		p := &paper{start: time.Now()}
+		go e.ServeHTTP(p, httptest.NewRequest(http.MethodGet, "/", nil))
+		defer e.Close()
+		// since is what was told of after the events of before.
+		since := func(d time.Duration) (out []Requests) {
+			before := len(p.got())
+			time.Sleep(d)
+			for _, ev := range p.got()[before:] {
+				var doc Requests
+				if ev.name == "requests" && json.Unmarshal([]byte(ev.data), &doc) == nil {
+					out = append(out, doc)
+				}
+			}
+			return out
+		}
+		first := since(3 * time.Second)
+		if len(first) != 1 || len(first[0].Ended) != 1 || first[0].Ended[0].ID != "one" || first[0].Node != "a" {
+			t.Fatalf("at first: %+v", first)
+		}
+		set([]router.Record{two}, []router.Record{one})
+		runs := since(5 * time.Second)
+		if len(runs) < 4 || len(runs) > 6 || len(runs[0].Running) != 1 || len(runs[0].Ended) != 0 {
+			t.Errorf("while it runs: %+v", runs)
+		}
+		two.Outcome = "ok"
+		set(nil, []router.Record{one, two})
+		last := since(5 * time.Second)
+		if len(last) != 1 || len(last[0].Running) != 0 || len(last[0].Ended) != 1 || last[0].Ended[0].ID != "two" {
+			t.Errorf("after it: %+v", last)
+		}
+	})
 }

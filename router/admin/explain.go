@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
@@ -111,10 +112,14 @@ func (c Config) explain(w http.ResponseWriter, req *http.Request) {
 }
 
 func (c Config) requests(w http.ResponseWriter, _ *http.Request) {
-	out := Requests{SchemaVersion: SchemaVersion, Timestamp: time.Now().UTC()}
-	if self := c.View().Self(); self != nil {
+	running, ended, _ := c.Requests(0)
+	write(w, http.StatusOK, requestsOf(c.View(), running, ended, time.Now()))
+}
+
+func requestsOf(v *mesh.View, running, ended []router.Record, now time.Time) Requests {
+	out := Requests{SchemaVersion: SchemaVersion, Timestamp: now.UTC(), Running: running, Ended: ended}
+	if self := v.Self(); self != nil {
 		out.Node = self.Name
 	}
-	out.Running, out.Ended = c.Requests()
-	write(w, http.StatusOK, out)
+	return out
 }

@@ -23,7 +23,7 @@ type Config struct {
 	// Requests what runs and what has ended; see the methods of router.Router.
 	Explain  func(router.Request) router.Explanation
 	Recorded func(id string) (router.Record, router.Explanation, bool)
-	Requests func() (running, ended []router.Record)
+	Requests func(since uint64) (running, ended []router.Record, ends uint64)
 	// Trust rotates keys and evicts nodes; nil: those routes do not exist.
 	Trust Trust
 }

@@ -42,6 +42,17 @@ type sample struct {
 	up               bool
 	running, waiting float64 // mean
 	vram, ram        uint64  // bytes that models take
+	life, written    uint64  // incarnation, and tokens that it wrote by the end of the point
+	rate             float64 // tokens per second over the point
+}
+
+// writes is the mean rate since an earlier point, 0 when that was another life
+// of the node.
+func (s sample) writes(before sample, took time.Duration) float64 {
+	if s.life == 0 || s.life != before.life || s.written < before.written || took <= 0 {
+		return 0
+	}
+	return float64(s.written-before.written) / took.Seconds()
 }
 
 // opened is the point that is being made.
@@ -77,7 +88,11 @@ func (h *History) Record(v *mesh.View, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.open != nil && h.open.end != end {
-		h.points = append(h.points, h.open.moment())
+		var last moment
+		if n := len(h.points); n > 0 {
+			last = h.points[n-1]
+		}
+		h.points = append(h.points, h.open.moment(last))
 		if over := len(h.points) - historyPoints; over > 0 {
 			h.points = append(h.points[:0], h.points[over:]...)
 		}
@@ -101,6 +116,7 @@ func (o *opened) add(v *mesh.View) {
 		if s.up && m.Load != nil {
 			s.running += float64(m.Load.Running)
 			s.waiting += float64(m.Load.Waiting)
+			s.life, s.written = m.Load.Incarnation, m.Load.Written
 			for i := range m.Load.Models {
 				if l := &m.Load.Models[i]; l.Resident {
 					s.vram += l.SizeVRAM
@@ -112,11 +128,12 @@ func (o *opened) add(v *mesh.View) {
 	}
 }
 
-// moment closes the point.
-func (o *opened) moment() moment {
+// moment closes the point; last is the one before, or empty.
+func (o *opened) moment(last moment) moment {
 	for id, s := range o.nodes {
 		s.running /= float64(o.looks)
 		s.waiting /= float64(o.looks)
+		s.rate = s.writes(last.nodes[id], time.Duration(o.end-last.at)*time.Second)
 		o.nodes[id] = s
 	}
 	return moment{at: o.end, nodes: o.nodes}
@@ -137,8 +154,9 @@ type Series struct {
 	Up      []int     `json:"up"`        // 1 alive
 	Running []float64 `json:"in_flight"` // mean over the point
 	Waiting []float64 `json:"waiting"`
-	VRAM    []uint64  `json:"vram"` // bytes that models take on the GPU
-	RAM     []uint64  `json:"ram"`  // and beside it
+	Rate    []float64 `json:"tokens_per_second"` // written, mean over the point
+	VRAM    []uint64  `json:"vram"`              // bytes that models take on the GPU
+	RAM     []uint64  `json:"ram"`               // and beside it
 }
 
 // Doc is what is remembered of the time after since, Unix seconds.
@@ -161,7 +179,7 @@ func (h *History) Doc(since int64) HistoryDoc {
 			if series == nil {
 				n := len(points)
 				series = &Series{
-					Up: make([]int, n), Running: make([]float64, n), Waiting: make([]float64, n),
+					Up: make([]int, n), Running: make([]float64, n), Waiting: make([]float64, n), Rate: make([]float64, n),
 					VRAM: make([]uint64, n), RAM: make([]uint64, n),
 				}
 				doc.Nodes[string(id)] = series
@@ -171,6 +189,7 @@ func (h *History) Doc(since int64) HistoryDoc {
 				series.Up[i] = 1
 			}
 			series.Running[i], series.Waiting[i] = hundredth(s.running), hundredth(s.waiting)
+			series.Rate[i] = hundredth(s.rate)
 			series.VRAM[i], series.RAM[i] = s.vram, s.ram
 		}
 	}

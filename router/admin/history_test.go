@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
@@ -49,6 +50,28 @@ func TestHistory(t *testing.T) {
 	}
 	if late := h.Doc(start.Unix() + 10); len(late.Times) != 1 || len(late.Nodes) != 2 || len(late.Nodes[string(meshtest.ID("b"))].Up) != 1 {
 		t.Errorf("since: %+v", late)
+	}
+}
+
+// What a node writes is a counter of its process: a restart is no burst.
+func TestHistoryOfTokens(t *testing.T) {
+	h := NewHistory(nil)
+	start := time.Unix(1_700_000_000, 0)
+	at := func(seconds int, life, written uint64) {
+		h.Record(meshtest.View(meshtest.Member("a", meshtest.LoadOf(func(l *mesh.Load) {
+			l.Incarnation, l.Written = life, written
+		}))), start.Add(time.Duration(seconds)*time.Second))
+	}
+	at(0, 1, 5000)
+	at(9, 1, 5000)
+	at(12, 1, 5100)
+	at(19, 1, 5250) // 250 in the second point
+	at(25, 2, 9000) // another life
+	at(35, 2, 9040) // 40 in the last point
+	at(40, 2, 9040)
+	got := h.Doc(0).Nodes[string(meshtest.ID("a"))].Rate
+	if want := []float64{0, 25, 0, 4}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

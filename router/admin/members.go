@@ -43,6 +43,7 @@ type Member struct {
 	Waiting     int     `json:"waiting"`
 	Slots       int     `json:"slots"` // per loaded model
 	TokensPerS  float64 `json:"tokens_per_second"`
+	Written     uint64  `json:"written_tokens"` // by its Ollama for the mesh, since the node started
 	RTTMillis   float64 `json:"rtt_ms"`
 	Address     string  `json:"address"`      // gossip
 	PeerAddress string  `json:"peer_address"` // forwards, TLS
@@ -100,7 +101,7 @@ func memberOf(m *mesh.Member) Member {
 		out.Status = "draining"
 	}
 	if m.Load != nil {
-		out.Running, out.Waiting = m.Load.Running, m.Load.Waiting
+		out.Running, out.Waiting, out.Written = m.Load.Running, m.Load.Waiting, m.Load.Written
 		out.VRAMFree, out.RAMFree = m.Load.FreeVRAM, m.Load.FreeRAM
 	}
 	if m.Card == nil {

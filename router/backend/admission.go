@@ -23,6 +23,7 @@ type Admission struct {
 	seq      uint64
 	served   [2]uint64 // highest tag that got a slot, by class
 	changes  uint64    // grows whenever a forecast would change
+	written  uint64    // tokens of all answers since the start
 
 	// busyArea is the time integral of the number of active models up to
 	// busySince; see runner.area.
@@ -240,13 +241,21 @@ func (a *Admission) Progress(now time.Time, e *Entry, chunks int) {
 	if chunks <= e.chunks || !e.Running() {
 		return
 	}
-	e.chunks = chunks
+	a.wrote(e, chunks)
 	if e.first.IsZero() {
 		e.first = now
 		if r := a.runners[e.runner]; r.loading {
 			r.loading, r.resident = false, true
 		}
 		a.changes++
+	}
+}
+
+// wrote counts the pieces of a running entry's answer.
+func (a *Admission) wrote(e *Entry, chunks int) {
+	if chunks > e.chunks && e.Running() {
+		a.written += uint64(chunks - e.chunks)
+		e.chunks = chunks
 	}
 }
 

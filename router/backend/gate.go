@@ -147,6 +147,7 @@ func (g *Gate) leave(e *Entry, u Usage) {
 	g.mu.Lock()
 	now := time.Now()
 	g.forget(e)
+	g.a.wrote(e, u.OutputTokens) // an answer in one piece says it here only
 	together, others := g.a.Leave(now, e, u.OutputTokens > 0 || u.PromptTokens > 0)
 	model := g.a.state.Model(e.Key)
 	g.settle(now)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
 // oneTokenPerSecond makes estimates easy to read: OutputTokens are seconds.
@@ -499,4 +500,22 @@ func TestWaitingIsSeen(t *testing.T) {
 		pass(time.Minute)
 		j.want(t, ids...)
 	})
+}
+
+// What is written is counted once, in pieces as they come or all at the end.
+func TestWrittenIsCounted(t *testing.T) {
+	g := testGate(Limits{Parallel: 2})
+	for i, end := range []int{0, 4, 7} {
+		leave, err := g.Enter(t.Context(), Work{ID: fmt.Sprint(i), Key: "m", Promise: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Progress(fmt.Sprint(i), 3)
+		g.Progress(fmt.Sprint(i), 5)
+		leave(Usage{Usage: wire.Usage{OutputTokens: end}}) // Ollama's own count may differ
+		leave(Usage{Usage: wire.Usage{OutputTokens: 1000}})
+	}
+	if got := g.Occupancy(nil).Written; got != 5+5+7 {
+		t.Errorf("%d tokens written", got)
+	}
 }

@@ -11,6 +11,7 @@ type Occupancy struct {
 	Parallel         int // slots of an ordinary model
 	MaxLoaded        int
 	Running, Waiting int
+	Written          uint64                    // tokens, or pieces of answers, since the start
 	Models           map[string]ModelOccupancy // by canonical name
 }
 
@@ -38,7 +39,7 @@ func (g *Gate) Occupancy(keys []string) Occupancy {
 	}
 	o := Occupancy{
 		Draining: g.a.draining, Parallel: g.a.parallel(), MaxLoaded: g.a.given.MaxLoaded,
-		Running: len(g.a.running), Waiting: len(g.a.line),
+		Running: len(g.a.running), Waiting: len(g.a.line), Written: g.a.written,
 		Models: make(map[string]ModelOccupancy, len(keys)),
 	}
 	starts := g.a.Starts(now, keys)

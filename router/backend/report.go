@@ -30,7 +30,7 @@ func Report(f Facts) (mesh.Card, mesh.Load) {
 	hw := correct(f.Hardware, f.Held, held).Learn(held.VRAM, f.Peak)
 	load := mesh.Load{
 		Up: f.State.Up, Draining: f.Gate.Draining, Foreign: f.Foreign,
-		Running: f.Gate.Running, Waiting: f.Gate.Waiting,
+		Running: f.Gate.Running, Waiting: f.Gate.Waiting, Written: f.Gate.Written,
 		FreeVRAM: known(hw.VRAMFree), FreeRAM: known(hw.RAMFree),
 	}
 	for _, key := range reported(f) {

@@ -95,7 +95,7 @@ func TestTheMeshAsSeenFromHere(t *testing.T) {
 		m.RTT, m.Heard = 3*time.Millisecond, time.Now().Add(-time.Minute)
 		m.Info.VRAM, m.Info.RAM = 24<<30, 64<<30
 	}), meshtest.LoadOf(func(l *mesh.Load) {
-		l.Running, l.Waiting, l.FreeVRAM = 2, 5, 1<<30
+		l.Running, l.Waiting, l.FreeVRAM, l.Written = 2, 5, 1<<30, 777
 		l.Models = []mesh.ModelLoad{
 			{Key: "m:latest", Resident: true, Size: 10, SizeVRAM: 4}, {Key: "n:latest", Decode: 3},
 		}
@@ -110,7 +110,7 @@ func TestTheMeshAsSeenFromHere(t *testing.T) {
 		`kage_node_vram_bytes{kind="free",node="busy"} 1.073741824e+09`, `kage_node_vram_bytes{kind="total",node="busy"} 2.5769803776e+10`,
 		`kage_node_model_bytes{memory="vram",model="m:latest",node="busy"} 4`, `kage_node_model_bytes{memory="ram",model="m:latest",node="busy"} 6`,
 		`kage_node_ollama_up{node="busy"} 1`, `kage_node_ollama_up{node="drains"} 0`, `kage_node_rtt_seconds{node="busy"} 0.003`,
-		`kage_node_report_age_seconds{node="busy"} 60.`,
+		`kage_node_report_age_seconds{node="busy"} 60.`, `kage_node_written_tokens_total{node="busy"} 777`,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the page lacks %s", want)

@@ -26,6 +26,7 @@ var (
 	ramDesc       = describe("node_ram_bytes", "Main memory of the node.", "node", "kind")
 	diskDesc      = describe("node_disk_free_bytes", "Free disk for models at the node.", "node")
 	modelDesc     = describe("node_model_bytes", "Memory that a loaded model takes at the node.", "node", "model", "memory")
+	writtenDesc   = describe("node_written_tokens_total", "Tokens that the node has written for the mesh since it started.", "node")
 	reportAgeDesc = describe("node_report_age_seconds", "Age of the newest load report of the node: how well gossip works.", "node")
 	rttDesc       = describe("node_rtt_seconds", "Round trip to the node by gossip's coordinates.", "node")
 )
@@ -33,7 +34,7 @@ var (
 // Describe implements [prometheus.Collector].
 func (view) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		membersDesc, changesDesc, upDesc, inFlightDesc, queueDesc, vramDesc, ramDesc, diskDesc, modelDesc, reportAgeDesc, rttDesc,
+		membersDesc, changesDesc, upDesc, inFlightDesc, queueDesc, vramDesc, ramDesc, diskDesc, modelDesc, writtenDesc, reportAgeDesc, rttDesc,
 	} {
 		out <- d
 	}
@@ -58,6 +59,9 @@ func (w view) Collect(out chan<- prometheus.Metric) {
 		states[state]++
 		if m.Status == mesh.Alive && i < maxNames {
 			node(gauge, m, now)
+			if m.Load != nil {
+				out <- prometheus.MustNewConstMetric(writtenDesc, prometheus.CounterValue, float64(m.Load.Written), strings.ToValidUTF8(m.Name, "?"))
+			}
 		}
 	}
 	for state, n := range states {

@@ -105,7 +105,9 @@ func (n *Node) build() (err error) {
 		View: n.mesh.View, Version: c.Version,
 		Running: func() int { return n.router.Running() },
 	})
-	n.page = newPage(n.mesh, c.Cluster, n.Endpoint(), c.Version)
+	n.page = newPage(admin.EventsConfig{
+		Mesh: n.mesh, Requests: n.requests, Cluster: c.Cluster, Endpoint: n.Endpoint(), Version: c.Version,
+	})
 	n.router, err = router.New(router.Config{
 		Metrics: n.metrics.Handler(), Done: n.metrics.Observe,
 		Mesh: n.mesh, Backend: local{n.backend, n.voice}, Peers: n.mesh.PeerTransport(),
@@ -114,7 +116,7 @@ func (n *Node) build() (err error) {
 			View: n.mesh.View, Cluster: c.Cluster, API: n.Endpoint(), Version: c.Version, Leave: n.Leave,
 			Explain:  func(q router.Request) router.Explanation { return n.router.Explain(q) },
 			Recorded: func(id string) (router.Record, router.Explanation, bool) { return n.router.Recorded(id) },
-			Requests: func() (running, ended []router.Record) { return n.router.Requests() },
+			Requests: n.requests,
 			Trust:    n.mesh,
 		})),
 		MaxBody: c.MaxBody, StreamIdle: c.StreamIdle, NoContinue: c.NoContinue, Policy: c.Policy, Version: c.Version, Logger: c.Logger,
@@ -127,6 +129,11 @@ func (n *Node) build() (err error) {
 	}
 	n.buildServers()
 	return nil
+}
+
+// requests is Router.Requests, for those who are made before the router.
+func (n *Node) requests(since uint64) (running, ended []router.Record, ends uint64) {
+	return n.router.Requests(since)
 }
 
 func (n *Node) buildMesh() (*mesh.Mesh, error) {

@@ -13,11 +13,8 @@ type page struct {
 	history *admin.History
 }
 
-func newPage(m admin.Watcher, cluster, endpoint, version string) *page {
-	return &page{
-		events:  admin.NewEvents(admin.EventsConfig{Mesh: m, Cluster: cluster, Endpoint: endpoint, Version: version}),
-		history: admin.NewHistory(m),
-	}
+func newPage(c admin.EventsConfig) *page {
+	return &page{events: admin.NewEvents(c), history: admin.NewHistory(c.Mesh)}
 }
 
 // around serves the page and its routes, and leaves everything else below

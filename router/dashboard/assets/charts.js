@@ -20,6 +20,9 @@ export function Charts({ history, chosen, members }) {
       { name: "running", values: total("in_flight"), look: "fill" },
       { name: "waiting", values: total("waiting"), look: "dash" },
     ]} />
+    <${Chart} title="Tokens written" unit="/s" t=${t} floor=${10} lines=${[
+      { name: "", values: total("tokens_per_second"), look: "fill" },
+    ]} />
     <${Chart} title="Memory that models take" unit=" GiB" t=${t} floor=${4} lines=${[
       { name: "with RAM", values: both, look: "pale", show: (_, i) => `${gib(both[i] * GiB - vram[i] * GiB)} GiB RAM` },
       { name: "GPU", values: vram, look: "fill", show: (v) => `${gib(v * GiB)} GiB GPU` },

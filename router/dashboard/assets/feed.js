@@ -1,7 +1,8 @@
-// Where the page gets what it shows: pictures of the mesh as they come, the
-// last hour, and recent requests where the node tells them.
+// Where the page gets what it shows: pictures of the mesh and requests as they
+// come, and the last hour.
 
 const silentAfter = 12_000; // two beats of the node missed
+const recent = 256; // ended requests that are kept, as many as the node does
 
 // follow calls tell(changes) with what is new: {picture}, {live, heard},
 // {history} or {requests}.
@@ -20,8 +21,16 @@ export function follow(tell) {
   };
   const open = () => {
     source = new EventSource("/mesh/v1/events");
+    let ended = [];
+    source.onopen = () => (ended = []); // a stream begins with all that the node remembers
     source.addEventListener("picture", (e) => {
       tell({ picture: JSON.parse(e.data) });
+      hear();
+    });
+    source.addEventListener("requests", (e) => {
+      const doc = JSON.parse(e.data);
+      ended = [...doc.ended, ...ended].slice(0, recent);
+      tell({ requests: [...doc.running, ...ended] });
       hear();
     });
     source.addEventListener("beat", hear);
@@ -34,7 +43,6 @@ export function follow(tell) {
   open();
   setInterval(() => mind(source.readyState !== EventSource.OPEN), 1000);
   history(tell);
-  requests(tell);
 }
 
 // history asks for the points since the last one, every ten seconds.
@@ -57,7 +65,7 @@ function history(tell) {
           for (const id of new Set([...Object.keys(all.nodes), ...Object.keys(doc.nodes)])) {
             const [a, b] = [all.nodes[id], doc.nodes[id]];
             nodes[id] = { name: (b || a).name };
-            for (const key of ["up", "in_flight", "waiting", "vram", "ram"]) {
+            for (const key of ["up", "in_flight", "waiting", "tokens_per_second", "vram", "ram"]) {
               nodes[id][key] = extend(a?.[key], b?.[key], n, before);
             }
           }
@@ -69,27 +77,6 @@ function history(tell) {
       // The node is away; the stream of events says so.
     }
     setTimeout(ask, 10_000);
-  };
-  ask();
-}
-
-// requests asks for the ring of recent requests; a node without that route is
-// asked again a minute later.
-function requests(tell) {
-  const ask = async () => {
-    let again = 2000;
-    try {
-      const answer = await fetch("/mesh/v1/requests");
-      if (answer.ok) {
-        const doc = await answer.json();
-        tell({ requests: [...doc.running, ...doc.ended] });
-      } else {
-        again = 60_000;
-      }
-    } catch {
-      again = 5000;
-    }
-    setTimeout(ask, document.hidden ? Math.max(again, 10_000) : again);
   };
   ask();
 }
