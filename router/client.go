@@ -85,6 +85,7 @@ func (r *Router) serveForwarded(w *trip, req *http.Request, route wire.Route) {
 			PrefixTokens: peek.PrefixTokens, Embedding: !route.Kind.Generates(), Batch: req.Header.Get(headerClass) == "batch",
 			Client: clientName(req), Arrived: time.Now(),
 			Read: route.Kind == wire.Show, Since: route.Since, Own: FromHere(req),
+			Weights: r.talks.weights(route.Kind, peek.Prefixes),
 		},
 		route: route, peek: peek, body: body, header: callerHeaders(req.Header), only: req.Header.Get(headerNode),
 		off: r.config.NoContinue || strings.EqualFold(req.Header.Get(headerContinue), "off"),

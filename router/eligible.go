@@ -13,8 +13,8 @@ import (
 
 // eligible puts what no policy may overrule around one: a route that only newer
 // Ollamas have goes to no older one, a model at ollama.com only where its
-// account is open, and of a name that means different weights on different
-// nodes the newest comes first.
+// account is open, and where a name means different weights on different nodes
+// a conversation stays with its own.
 func eligible(policy Policy) Policy {
 	return func(q Request, s Snapshot) []Candidate {
 		cs := eligibleFor(&q, &s, policy)
@@ -32,7 +32,7 @@ func eligibleFor(q *Request, s *Snapshot, policy Policy) []Candidate {
 	case q.Cloud:
 		return newEnough(cloudCandidates(q, s), q.Since)
 	}
-	return oneModel(newEnough(policy(*q, *s), q.Since), s.Holders(q.Key))
+	return oneModel(q, newEnough(policy(*q, *s), q.Since), s.Holders(q.Key))
 }
 
 // nearest orders the holders for a question about a model, which needs neither
@@ -81,47 +81,6 @@ func newEnough(cs []Candidate, since string) []Candidate {
 		}
 	}
 	return out
-}
-
-// oneModel moves the nodes with other weights than the newest behind the rest,
-// so that as long as one node has the newest a conversation stays with it. It
-// is the copy that the listings show, and all nodes agree on it.
-func oneModel(cs []Candidate, holders []mesh.Holder) []Candidate {
-	var newest *mesh.Model
-	differ := false
-	for _, h := range holders {
-		if h.Model.Remote != "" {
-			continue
-		}
-		differ = differ || newest != nil && !sameWeights(h.Model, newest)
-		if newest == nil || h.Model.Modified.After(newest.Modified) {
-			newest = h.Model
-		}
-	}
-	if !differ {
-		return cs
-	}
-	slices.SortStableFunc(cs, func(a, b Candidate) int {
-		return rankWeights(a.Model, newest) - rankWeights(b.Model, newest)
-	})
-	return cs
-}
-
-func rankWeights(m, newest *mesh.Model) int {
-	if sameWeights(m, newest) {
-		return 0
-	}
-	return 1
-}
-
-// sameWeights compares by the weights' own digest where it is known: the
-// digest of a listing also differs between two nodes that created the same
-// model, because it covers the paths of the node.
-func sameWeights(a, b *mesh.Model) bool {
-	if a.Blob != "" && b.Blob != "" {
-		return a.Blob == b.Blob
-	}
-	return a.Digest == b.Digest
 }
 
 // restrict decides what restricts f, and refuses what no node may ever serve

@@ -28,6 +28,7 @@ type flight struct {
 	repicks  int // refusals that led to a new choice
 	moves    int // times that it left a queue for another node
 	tried    []trial
+	answerer Candidate                     // who gives the answer
 	starts   map[mesh.NodeID]time.Duration // when owners that refused could start
 	failed   bool                          // the last try failed by no refusal: the next one is a retry
 	log      *slog.Logger

@@ -18,6 +18,7 @@ const (
 
 	headerNode      = "X-Kage-Node"       // who answers, for people
 	headerAttempts  = "X-Kage-Attempts"   // how many tries it took
+	headerDigest    = "X-Kage-Digest"     // of the model that answers, where nodes differ in it
 	headerRequestID = "X-Kage-Request-Id" // one id over both hops
 	headerMethod    = "X-Kage-Method"     // the route's own method, when not POST
 	headerKey       = "X-Kage-Model"      // canonical model name

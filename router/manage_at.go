@@ -20,8 +20,8 @@ import (
 const ManagePath = "/mesh/v1/manage"
 
 const (
-	headerDigest = "X-Kage-Digest" // trailer: "key digest", the digest empty when the model is gone
-	headerSource = "X-Kage-Source" // where a pull may take the model from
+	headerChanged = "X-Kage-Changed" // trailer: "key digest", the digest empty when the model is gone
+	headerSource  = "X-Kage-Source"  // where a pull may take the model from
 )
 
 // settleLimit bounds the wait for a change to show; the change itself is done.
@@ -158,12 +158,12 @@ func (r *Router) settle(ctx context.Context, key string, trailer http.Header) {
 	if self := r.mesh.View().Self(); self != nil {
 		r.await(ctx, self.ID, key, digest)
 	}
-	trailer.Set(headerDigest, key+" "+digest)
+	trailer.Set(headerChanged, key+" "+digest)
 }
 
 // shown waits until the view shows what m says it did.
 func (r *Router) shown(ctx context.Context, m *mesh.Member, resp *http.Response) {
-	key, digest, ok := strings.Cut(resp.Trailer.Get(headerDigest), " ")
+	key, digest, ok := strings.Cut(resp.Trailer.Get(headerChanged), " ")
 	if !ok || m.Self {
 		return // own changes were waited for when they were made
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/hardware"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
 const gib = 1 << 30
@@ -103,6 +104,7 @@ func TestEligible(t *testing.T) {
 	old := mesh.Model{Name: "m", Digest: "1", Blob: "w1", Modified: earlier, Size: gib}
 	recent := mesh.Model{Name: "m", Digest: "2", Blob: "w2", Modified: later, Size: gib}
 	twin := mesh.Model{Name: "m", Digest: "3", Blob: "w2", Modified: earlier, Size: gib} // made from the same weights
+	oldest := mesh.Model{Name: "m", Digest: "4", Blob: "w4", Size: gib}
 	stub := mesh.Model{Name: "m", Remote: "https://ollama.com"}
 	every := func(q Request, s Snapshot) (cs []Candidate) {
 		for _, h := range s.Holders(q.Key) {
@@ -117,6 +119,11 @@ func TestEligible(t *testing.T) {
 		want  string
 	}{
 		{"as the policy says", Request{}, []home{{name: "a", models: []mesh.Model{old}}, {name: "b", models: []mesh.Model{old}}}, "a b"},
+		{"a conversation with its own weights", Request{Weights: weightsOf(&old)}, []home{{name: "a", models: []mesh.Model{old}}, {name: "b", models: []mesh.Model{recent}}, {name: "c", models: []mesh.Model{twin}}}, "a b c"},
+		{"a conversation whose weights are gone", Request{Weights: Weights{Blob: "w0"}}, []home{{name: "a", models: []mesh.Model{old}}, {name: "b", models: []mesh.Model{recent}}}, "b a"},
+		{"the rest of an answer with its own weights only", Request{Weights: weightsOf(&recent), Begun: true}, []home{{name: "a", models: []mesh.Model{old}}, {name: "b", models: []mesh.Model{recent}}, {name: "c", models: []mesh.Model{twin}}}, "b c"},
+		{"the rest of an answer not with others, even where all are alike", Request{Weights: weightsOf(&recent), Begun: true}, []home{{name: "a", models: []mesh.Model{old}}, {name: "b", models: []mesh.Model{old}}}, ""},
+		{"other weights from newer to older", Request{}, []home{{name: "a", models: []mesh.Model{old}}, {name: "b", models: []mesh.Model{oldest}}, {name: "c", models: []mesh.Model{recent}}}, "c a b"},
 		{"the newest weights first", Request{}, []home{{name: "a", models: []mesh.Model{old}}, {name: "b", models: []mesh.Model{recent}}, {name: "c", models: []mesh.Model{twin}}}, "b c a"},
 		{"not where the route is missing", Request{Since: "0.14.0"}, []home{{name: "a", version: "0.13.9", models: []mesh.Model{old}}, {name: "b", version: "0.14.0", models: []mesh.Model{old}}}, "b"},
 		{"an unsaid version last", Request{Since: "0.14.0"}, []home{{name: "a", version: "0.0.0", models: []mesh.Model{old}}, {name: "b", version: "0.33.0-rc2", models: []mesh.Model{old}}}, "b a"},
@@ -137,6 +144,63 @@ func TestEligible(t *testing.T) {
 				t.Errorf("%q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// A node whose queue is full is waited for rather than left for other weights.
+func TestAFullQueueIsNoReasonForOtherWeights(t *testing.T) {
+	v := viewOf(home{name: "new"}, home{name: "twin"}, home{name: "old"})
+	cs := make([]Candidate, 0, 3)
+	for i, version := range []int{1, 1, 2} {
+		cs = append(cs, Candidate{Member: v.Members()[i], version: version})
+	}
+	f := &flight{}
+	f.tell(cs[0].ID, time.Minute)
+	f.tell(cs[1].ID, time.Hour)
+	if c, ok := f.best(cs); !ok || c.ID != cs[0].ID {
+		t.Errorf("chose %s", c.Name)
+	}
+	f.exclude(cs[0].ID, false)
+	f.exclude(cs[1].ID, false)
+	if c, ok := f.best(cs); !ok || c.ID != cs[2].ID {
+		t.Error("with both gone the other one does not do it")
+	}
+}
+
+func TestConversationsAreKnownByTheirBeginning(t *testing.T) {
+	a, b := Weights{Digest: "a"}, Weights{Digest: "b"}
+	var c conversations
+	c.held(wire.Chat, []uint64{1, 2}, a)
+	c.held(wire.Chat, []uint64{1, 2, 3, 4}, b)
+	c.held(wire.Generate, []uint64{8}, a)
+	for _, x := range []struct {
+		name     string
+		kind     wire.Kind
+		prefixes []uint64
+		want     Weights
+	}{
+		{"a new one", wire.Chat, []uint64{1, 9}, Weights{}},
+		{"the next turn", wire.Chat, []uint64{1, 2, 3, 5}, a},
+		{"the turn after", wire.V1Chat, []uint64{1, 2, 3, 4, 5, 6}, b},
+		{"the same question again", wire.Chat, []uint64{1, 2}, Weights{}},
+		{"no conversation", wire.Generate, []uint64{8, 9}, Weights{}},
+		{"nothing", wire.Chat, nil, Weights{}},
+	} {
+		if got := c.weights(x.kind, x.prefixes); got != x.want {
+			t.Errorf("%s: %v", x.name, got)
+		}
+	}
+	for i := range uint64(3 * maxConversations) {
+		c.held(wire.Chat, []uint64{100 + i}, a)
+		if i%1000 == 0 {
+			c.held(wire.Chat, []uint64{77}, b) // in use all the time
+		}
+	}
+	if n := len(c.recent) + len(c.older); n > 2*maxConversations {
+		t.Errorf("%d conversations are remembered", n)
+	}
+	if c.weights(wire.Chat, []uint64{77, 78}) != b || !c.weights(wire.Chat, []uint64{1, 2, 3}).none() {
+		t.Error("the wrong ones are forgotten")
 	}
 }
 

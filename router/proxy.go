@@ -101,11 +101,15 @@ func (r *Router) pick(f *flight) (Candidate, bool) {
 }
 
 // best is the first choice among candidates in order, corrected by what owners
-// told of their queues.
+// told of their queues: a full queue is no reason for another version of the
+// model.
 func (f *flight) best(cs []Candidate) (best Candidate, ok bool) {
 	for _, c := range cs {
 		if f.wasTried(c.Member) {
 			continue
+		}
+		if ok && c.version != best.version {
+			return best, true
 		}
 		if start, told := f.starts[c.ID]; told {
 			c.Estimate.Wait = max(c.Estimate.Wait, start)
@@ -171,6 +175,7 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 	}
 	defer a.close()
 	f.spent++
+	f.answerer = c
 	if e := out.copy(a); e != nil {
 		return e
 	}

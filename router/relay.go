@@ -159,6 +159,7 @@ func (o *relay) commit(a *answer) {
 	h := o.w.Header()
 	answerHeaders(h, a.header)
 	o.mark(a.member.Name)
+	o.r.began(h, o.f)
 }
 
 func (o *relay) mark(node string) {

@@ -27,6 +27,10 @@ type Request struct {
 	Own   bool        // the caller is on this machine, so this node's account is its own
 	Only  mesh.NodeID // the caller named a node; "" any
 	Since string      // first Ollama version with the route; "" every one has it
+	// Weights are those that the conversation has been held with so far, none
+	// for a new one; Begun, that a part of the answer has come from them.
+	Weights Weights
+	Begun   bool
 }
 
 // Work is one request that this router sent to a node and that the node's last
@@ -83,7 +87,8 @@ type Candidate struct {
 	Model    *mesh.Model
 	Estimate Estimate
 
-	rank time.Duration // what Select sorts by
+	rank    time.Duration // what Select sorts by
+	version int           // where nodes have different weights by the name: the lowest is what the request is to have; else 0
 }
 
 // Refusal says why a member is no candidate.

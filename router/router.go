@@ -126,6 +126,7 @@ type Router struct {
 	peers   http.RoundTripper
 	ledger  *ledger
 	pins    *pins
+	talks   conversations
 	pulls   *pulls
 	log     *slog.Logger
 

@@ -88,7 +88,7 @@ func TestListingsAreMergedAndSayWhereModelsAre(t *testing.T) {
 	if r := send(t, "POST", url+"/api/show", `{"model":"nosuch"}`); r.status != 404 || !strings.HasPrefix(r.object(t)["error"].(string), "model 'nosuch") {
 		t.Errorf("show nosuch: %d %s", r.status, r.body)
 	}
-	// A conversation stays with the weights that are listed.
+	// The name means the weights that are listed.
 	for range 6 {
 		r := send(t, "POST", url+"/api/generate", `{"model":"split","prompt":"hi","stream":false,"options":{"num_predict":2}}`)
 		if r.status != 200 || r.header.Get("X-Kage-Node") != "b" {
@@ -104,6 +104,59 @@ func TestListingsAreMergedAndSayWhereModelsAre(t *testing.T) {
 	}
 	if r := send(t, "POST", url+"/api/generate", `{"model":"split","prompt":"hi","stream":false,"options":{"num_predict":2}}`); r.header.Get("X-Kage-Node") != "a" {
 		t.Errorf("with the newest gone: %d %s", r.status, r.body)
+	}
+}
+
+// A newer version of a model comes to one node: conversations that have begun
+// stay with what they began with, in every dialect, and new ones get the newer.
+func TestAConversationStaysWithItsWeights(t *testing.T) {
+	digest := func(c string) string { return strings.Repeat(c, 64) }
+	f := start(t,
+		machine("a", 32*gib, &ollamatest.Config{Models: []ollamatest.Model{{Name: "m", Size: gib, Digest: digest("a"), Modified: old}}}),
+		machine("b", 64*gib, &ollamatest.Config{Catalog: []ollamatest.Model{{Name: "m", Size: gib, Digest: digest("b")}}}),
+		machine("entry", 8*gib, nil))
+	url := f.Node(2).Endpoint()
+	ask := func(path string, turns ...string) reply {
+		t.Helper()
+		var messages []any
+		for i, text := range turns {
+			messages = append(messages, map[string]any{"role": []string{"user", "assistant"}[i%2], "content": text})
+		}
+		body := map[string]any{"model": "m", "max_tokens": 4, "options": map[string]any{"num_predict": 4}}
+		body["messages"], body["input"] = messages, messages
+		r := send(t, "POST", url+path, body)
+		if r.status != 200 {
+			t.Fatalf("%s: %d %s", path, r.status, r.body)
+		}
+		return r
+	}
+	by := func(r reply) string { return r.header.Get("X-Kage-Node") + " " + r.header.Get("X-Kage-Digest") }
+	paths := []string{"/api/chat", "/v1/chat/completions", "/v1/messages", "/v1/responses"}
+	for _, path := range paths {
+		if got := by(ask(path, "hello from "+path)); got != "a " {
+			t.Errorf("%s: by %q", path, got)
+		}
+	}
+	if r := send(t, "POST", url+"/api/pull?node=b&source=registry", `{"model":"m","stream":false}`); r.status != 200 {
+		t.Fatalf("pull: %d %s", r.status, r.body)
+	}
+	for _, path := range paths {
+		for range 3 {
+			if got := by(ask(path, "hello from "+path, "hi", "go on")); got != "a "+digest("a") {
+				t.Errorf("%s: the next turn by %q", path, got)
+			}
+		}
+		if got := by(ask(path, "another one from "+path)); got != "b "+digest("b") {
+			t.Errorf("%s: a new conversation by %q", path, got)
+		}
+	}
+	if err := f.Node(0).Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		if got := by(ask(path, "hello from "+path, "hi", "go on", "yes", "and then")); !strings.HasPrefix(got, "b ") {
+			t.Errorf("%s: with its weights gone by %q", path, got)
+		}
 	}
 }
 

@@ -152,7 +152,7 @@ const corsHeaders = "Authorization,Content-Type,User-Agent,Accept,X-Requested-Wi
 	"X-Api-Key,Anthropic-Version,Anthropic-Beta,Anthropic-Dangerous-Direct-Browser-Access," +
 	"X-Kage-Request-Id,X-Kage-Class,X-Kage-Continue"
 
-const corsExposed = "X-Kage-Node,X-Kage-Attempts,X-Kage-Request-Id,Retry-After"
+const corsExposed = "X-Kage-Node,X-Kage-Attempts,X-Kage-Digest,X-Kage-Request-Id,Retry-After"
 
 // answerOrigin writes what lets a page of an allowed origin read the answer.
 func answerOrigin(h http.Header, origin string) {
