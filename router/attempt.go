@@ -90,8 +90,9 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 	doubt := context.AfterFunc(c.Context(), func() { life.allow(min(doubted, r.config.StreamIdle)) })
 	return &answer{
 		member: c.Member, status: resp.StatusCode, header: resp.Header,
-		body: watchedReader{causeReader{resp.Body, client, ctx}, life},
-		load: func() *mesh.Load { return readLoad(resp.Trailer) },
+		body:    watchedReader{causeReader{resp.Body, client, ctx}, life},
+		load:    func() *mesh.Load { return readLoad(resp.Trailer) },
+		drained: func() bool { return resp.Trailer.Get(headerRefused) == RefusedDraining },
 		close: func() {
 			doubt()
 			life.stop()
@@ -244,6 +245,9 @@ func (r *Router) attemptHere(client context.Context, f *flight, c Candidate, pro
 // first, then the cause that ctx was cancelled with, then err itself.
 func cause(client, ctx context.Context, err error) error {
 	if client.Err() != nil {
+		if errors.Is(context.Cause(client), ErrStopping) {
+			return ErrStopping
+		}
 		return ErrClientGone
 	}
 	if c := context.Cause(ctx); c != nil && !errors.Is(c, context.Canceled) {

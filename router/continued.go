@@ -10,7 +10,7 @@ import (
 
 // ContinuedKey is one way in which answers broke off and went on.
 type ContinuedKey struct {
-	Cause string // cut, silent, reset, gone or error: how the owner was lost
+	Cause string // cut, silent, reset, gone, error or drained: how the owner was lost
 	Path  string // exact, restart, finish or refuse; off where it is not wanted
 }
 
@@ -59,6 +59,8 @@ func (r *Router) Continued() Continued {
 // lossOf names how an owner was lost, in a word of a small set.
 func lossOf(e *AttemptError) string {
 	switch {
+	case errors.Is(e.Err, ErrDraining):
+		return "drained"
 	case errors.Is(e.Err, ErrCut):
 		return "cut"
 	case errors.Is(e.Err, ErrSilent):

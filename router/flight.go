@@ -109,6 +109,9 @@ type answer struct {
 	close func()
 	// load reads the owner's load from the trailers, after the body's end.
 	load func() *mesh.Load
+	// drained tells, after the body's end, that the owner has handed the
+	// answer over; nil: it never does.
+	drained func() bool
 }
 
 // watchdog cancels a context with a cause when nothing fed it for a while. It

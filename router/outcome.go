@@ -76,7 +76,7 @@ func (a Action) String() string {
 // and the cause, never over error text. repeatable says whether the request
 // may run twice (inference and reads may, a pull may not).
 func (e *AttemptError) Next(repeatable bool) Action {
-	if errors.Is(e.Err, ErrClientGone) {
+	if errors.Is(e.Err, ErrClientGone) || errors.Is(e.Err, ErrStopping) {
 		return GiveUp
 	}
 	switch e.Phase {
@@ -88,7 +88,7 @@ func (e *AttemptError) Next(repeatable bool) Action {
 	switch {
 	case errors.Is(e.Err, ErrRefused) && e.Refusal == RefusedLate, errors.Is(e.Err, ErrMoved):
 		return Repick
-	case errors.Is(e.Err, ErrRefused):
+	case errors.Is(e.Err, ErrRefused), errors.Is(e.Err, ErrDraining):
 		return TryNext // refused before any work was done
 	case errors.Is(e.Err, ErrStatus):
 		return nextByStatus(e.Status, repeatable)
@@ -116,11 +116,16 @@ func nextByStatus(status int, repeatable bool) Action {
 // leaves, a full queue or a bad request does not.
 func (e *AttemptError) Sick() bool {
 	switch {
-	case errors.Is(e.Err, ErrClientGone), errors.Is(e.Err, ErrMoved), errors.Is(e.Err, ErrDiffers),
-		errors.Is(e.Err, ErrRefused):
+	case e.amicable(), errors.Is(e.Err, ErrClientGone), errors.Is(e.Err, ErrDiffers), errors.Is(e.Err, ErrStopping):
 		return false // a refusal brings the load that says what is wrong
 	case errors.Is(e.Err, ErrStatus):
 		return e.Status >= 500 && e.Status != http.StatusServiceUnavailable
 	}
 	return true
+}
+
+// amicable reports whether the attempt ended in agreement with its owner: it is
+// no retry, and no try that counts.
+func (e *AttemptError) amicable() bool {
+	return errors.Is(e.Err, ErrRefused) || errors.Is(e.Err, ErrMoved) || errors.Is(e.Err, ErrDraining)
 }

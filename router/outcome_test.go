@@ -44,6 +44,9 @@ func TestNext(t *testing.T) {
 		{"error under a 200", status(http.StatusOK), TryOnce, Relay, false},
 		{"stream reset", AttemptError{Phase: PhaseStream, Err: reset}, Resume, Resume, true},
 		{"stream cut", AttemptError{Phase: PhaseStream, Err: ErrCut}, Resume, Resume, true},
+		{"handed over, no byte yet", AttemptError{Phase: PhaseHeader, Err: ErrDraining}, TryNext, TryNext, false},
+		{"stream handed over", AttemptError{Phase: PhaseStream, Err: ErrDraining}, Resume, Resume, false},
+		{"this node stops", AttemptError{Phase: PhaseHeader, Err: ErrStopping}, GiveUp, GiveUp, false},
 		{"stream, client gone", AttemptError{Phase: PhaseStream, Err: ErrClientGone}, GiveUp, GiveUp, false},
 	}
 	for _, tt := range tests {

@@ -101,6 +101,8 @@ func refusal(err error) (reason string, retry time.Duration, ok bool) {
 		return RefusedCannot, 0, true
 	case errors.Is(err, errFinished):
 		return RefusedFinished, 0, true
+	case errors.Is(err, ErrDraining):
+		return RefusedDraining, 0, true
 	}
 	var refused *backend.Refused
 	if !errors.As(err, &refused) {
@@ -143,8 +145,8 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 	}
 	// The owner's part in the request ends with ctx: when the ingress gives
 	// up, this handler's context ends, and so does the work on the GPU.
-	ctx, cancel := context.WithCancel(req.Context())
-	defer cancel()
+	ctx, drop := r.lent.take(req.Context())
+	defer drop()
 	queue := make(chan sign, 1)
 	h := req.Header
 	j := &job{
@@ -180,6 +182,9 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 	done := make(chan result, 1)
 	go func() {
 		a, err := r.execute(ctx, j)
+		if err != nil && errors.Is(context.Cause(ctx), ErrDraining) {
+			err = ErrDraining
+		}
 		done <- result{a, err}
 	}()
 	tick := time.NewTicker(signEvery)
@@ -199,7 +204,7 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 				return
 			}
 			defer res.answer.close()
-			r.answerPeer(w, res.answer)
+			r.answerPeer(ctx, w, res.answer)
 			return
 		}
 	}
@@ -245,8 +250,9 @@ func (r *Router) refuse(w http.ResponseWriter, req *http.Request, err error) {
 }
 
 // answerPeer streams an answer to the ingress, each piece flushed as it comes.
-// A broken answer breaks the stream: it never ends cleanly.
-func (r *Router) answerPeer(w http.ResponseWriter, a *answer) {
+// A broken answer breaks the stream: it never ends cleanly. One that is handed
+// over ends with a trailer that says so, and lacks its dialect's end mark.
+func (r *Router) answerPeer(ctx context.Context, w http.ResponseWriter, a *answer) {
 	h := w.Header()
 	answerHeaders(h, a.header)
 	if tag := a.header.Get(headerClosing); tag != "" {
@@ -278,6 +284,10 @@ func (r *Router) answerPeer(w http.ResponseWriter, a *answer) {
 			if text := loadText(r.backend.Load()); text != "" {
 				h.Set(http.TrailerPrefix+headerLoad, text)
 			}
+			return
+		}
+		if err != nil && streamed(a.header) && errors.Is(context.Cause(ctx), ErrDraining) {
+			h.Set(http.TrailerPrefix+headerRefused, RefusedDraining)
 			return
 		}
 		if err != nil {

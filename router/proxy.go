@@ -32,24 +32,26 @@ const noPromise time.Duration = -1
 // until the client has its answer or an error.
 func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
 	defer r.budget.enter()()
+	ctx, drop := r.guests.take(req.Context())
+	defer drop()
 	out := &relay{w: w, flush: http.NewResponseController(w), f: f, r: r}
 	var last *AttemptError
 	for {
 		c, ok := r.pick(f)
 		if !ok {
-			if out.committed && r.stillHope(req.Context(), f, last) {
+			if out.committed && r.stillHope(ctx, f, last) {
 				continue
 			}
 			r.giveUp(out, f, last)
 			return
 		}
-		e := r.try(req.Context(), out, f, c)
+		e := r.try(ctx, out, f, c)
 		if e == nil {
 			r.ended(f, true)
 			return
 		}
 		r.note(f, e)
-		f.failed = !errors.Is(e.Err, ErrRefused) && !errors.Is(e.Err, ErrMoved)
+		f.failed = !e.amicable()
 		if out.committed {
 			last = e
 			if !r.resume(out, f, e) {
@@ -73,7 +75,7 @@ func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
 			continue
 		case action == TryNext && f.spent < maxSpent,
 			action == TryOnce && f.spent < 2:
-			f.exclude(e.Node, errors.Is(e.Err, ErrRefused))
+			f.exclude(e.Node, e.amicable())
 			last = worse(last, e)
 			continue
 		case action == GiveUp && errors.Is(e.Err, ErrClientGone):
@@ -162,13 +164,13 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 	if f.failed {
 		var err error
 		if proceed, err = r.budget.retry(ctx); err != nil {
-			return &AttemptError{Node: c.ID, Name: c.Name, Phase: PhaseDial, Err: ErrClientGone}
+			return &AttemptError{Node: c.ID, Name: c.Name, Phase: PhaseDial, Err: cause(ctx, ctx, err)}
 		}
 	}
 	a, e := r.attempt(ctx, f, c, promise)
 	proceed()
 	if e != nil {
-		if e.Phase == PhaseHeader && !errors.Is(e.Err, ErrRefused) && !errors.Is(e.Err, ErrMoved) {
+		if e.Phase == PhaseHeader && !e.amicable() {
 			f.spent++
 		}
 		return e
@@ -177,6 +179,9 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 	f.spent++
 	f.answerer = c
 	if e := out.copy(a); e != nil {
+		if e.amicable() {
+			f.spent--
+		}
 		return e
 	}
 	f.trip.tried(nil)
@@ -239,6 +244,10 @@ func people(e *AttemptError) string {
 		return name + " has died"
 	case errors.Is(e.Err, mesh.ErrMemberLeft):
 		return name + " has left"
+	case errors.Is(e.Err, ErrStopping):
+		return "the node that was asked is being stopped"
+	case errors.Is(e.Err, ErrDraining):
+		return name + " takes no more work"
 	case errors.Is(e.Err, ErrSilent):
 		return name + " gives no sign of life"
 	case errors.Is(e.Err, ErrStatus):

@@ -18,6 +18,10 @@ func (e *AttemptError) Result() string {
 		return "client-gone"
 	case errors.Is(e.Err, ErrMoved):
 		return "moved"
+	case errors.Is(e.Err, ErrDraining):
+		return "drained"
+	case errors.Is(e.Err, ErrStopping):
+		return "stopped"
 	case errors.Is(e.Err, ErrRefused):
 		switch e.Refusal {
 		case RefusedSaturated, RefusedLate, RefusedDraining, RefusedDown, RefusedNoModel:

@@ -115,9 +115,16 @@ func (o *relay) copyFrames(a *answer) *AttemptError {
 		o.f.trip.pieces.Store(int64(o.f.story.tokens))
 		switch {
 		case err == nil:
+			if o.movable(a) {
+				return o.broken(a, PhaseStream, ErrDraining)
+			}
 		case err != io.EOF:
 			return o.broken(a, o.phase(), err)
-		case tail.Ended(), tail.Runaway():
+		case tail.Ended():
+			return nil
+		case a.drained != nil && a.drained():
+			return o.broken(a, o.phase(), ErrDraining)
+		case tail.Runaway():
 			return nil
 		default:
 			return o.broken(a, o.phase(), ErrCut)

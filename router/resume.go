@@ -19,6 +19,9 @@ func (r *Router) resume(out *relay, f *flight, e *AttemptError) bool {
 	case errors.Is(e.Err, ErrClientGone):
 		r.ended(f, false)
 		return false
+	case errors.Is(e.Err, ErrStopping):
+		r.lose(out, f, e, "ask another node")
+		return false
 	case errors.Is(e.Err, ErrDiffers):
 		f.exclude(e.Node, false)
 		return r.within(out, f, e, "it cannot be continued")
@@ -55,7 +58,7 @@ func (r *Router) within(out *relay, f *flight, e *AttemptError, why string) bool
 
 // broke plans how the answer goes on that e's node broke off.
 func (r *Router) broke(out *relay, f *flight, e *AttemptError) bool {
-	f.exclude(e.Node, false)
+	f.exclude(e.Node, e.amicable())
 	f.full = nil
 	path, why := plan(f.route.Kind, &f.peek, &f.story)
 	if f.off && path != Finish {

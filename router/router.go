@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
@@ -132,6 +133,9 @@ type Router struct {
 
 	budget    budget
 	continued continued
+	lent      leases // what other nodes have running here
+	guests    leases // what clients have running, here or elsewhere
+	handing   atomic.Bool
 	tells     tells
 	journal   *journal
 }

@@ -30,6 +30,7 @@ type world struct {
 	client  *http.Client
 	ingress *router.Router
 	owners  map[string]*ollamatest.Server
+	routers map[string]*router.Router // in front of the owners
 	members []*mesh.Member
 	fail    map[string]context.CancelCauseFunc // ends a member
 	log     journal                            // of the ingress
@@ -57,7 +58,7 @@ func (j *journal) String() string {
 // Everything ends with the test, before its bubble.
 func newWorld(t *testing.T, policy router.Policy, configs ...ollamatest.Config) *world {
 	t.Helper()
-	w := &world{t: t, owners: map[string]*ollamatest.Server{}, fail: map[string]context.CancelCauseFunc{}}
+	w := &world{t: t, owners: map[string]*ollamatest.Server{}, routers: map[string]*router.Router{}, fail: map[string]context.CancelCauseFunc{}}
 	links := peers{}
 	w.members = append(w.members, meshtest.Member("ingress", meshtest.Self(), meshtest.LoadOf(func(l *mesh.Load) { l.Up = false })))
 	for _, c := range configs {
@@ -107,6 +108,7 @@ func (w *world) owner(name string) *http.Transport {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.routers[name] = r
 	var h2 http.Protocols
 	h2.SetUnencryptedHTTP2(true)
 	pipe := ollamatest.NewPipe()
@@ -162,7 +164,7 @@ func (down) Enter(context.Context, backend.Work) (func(backend.Usage), error) {
 // gone says that a member has failed, as membership does.
 func (w *world) gone(name string) {
 	next := make([]*mesh.Member, 0, len(w.members))
-	for _, m := range w.members {
+	for _, m := range w.View().Members() {
 		if m.Info.Hostname == name {
 			c := *m
 			c.Status = mesh.Failed
@@ -177,7 +179,7 @@ func (w *world) gone(name string) {
 // returned says that a member has joined anew.
 func (w *world) returned(name string) {
 	next := make([]*mesh.Member, 0, len(w.members))
-	for _, m := range w.members {
+	for _, m := range w.View().Members() {
 		if m.Info.Hostname == name {
 			c := *m
 			c.Since = time.Now()

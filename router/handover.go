@@ -1,0 +1,81 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// Why work ends here though nothing is wrong with it.
+var (
+	// ErrDraining says that an owner takes its hands off an answer because it
+	// is to be free. It goes on elsewhere, and nobody is to blame.
+	ErrDraining = errors.New("router: owner drains")
+	// ErrStopping ends what clients still have running when this node stops.
+	ErrStopping = errors.New("router: this node is being stopped")
+)
+
+// HandOver gives what runs on the local Ollama to other nodes: at once what
+// other nodes have sent, which look for another owner themselves, and what
+// this node's own clients have, at the next piece of their answers, where
+// another node can take it up honestly. The rest stays. Drain the gate first,
+// or it fills again; off, work stays here again.
+func (r *Router) HandOver(on bool) {
+	r.handing.Store(on)
+	if on {
+		r.lent.end(ErrDraining)
+	}
+}
+
+// Stop ends all that clients still have running here in an error of their
+// dialect.
+func (r *Router) Stop() { r.guests.end(ErrStopping) }
+
+// movable reports whether an answer that this node's own Ollama writes is to
+// be written by another node from here on.
+func (o *relay) movable(a *answer) bool {
+	if !o.r.handing.Load() || !a.member.Self || !o.committed || o.f.off {
+		return false
+	}
+	if path, _ := plan(o.f.route.Kind, &o.f.peek, &o.f.story); path != Exact && path != Restart {
+		return false
+	}
+	c, ok := o.r.pick(o.f)
+	return ok && !c.Self
+}
+
+// leases are contexts that one word ends.
+type leases struct {
+	mu  sync.Mutex
+	all map[*lease]struct{}
+}
+
+type lease struct{ cancel context.CancelCauseFunc }
+
+// take derives a context from parent that end cancels, too. The caller calls
+// drop once.
+func (l *leases) take(parent context.Context) (ctx context.Context, drop func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	own := &lease{cancel}
+	l.mu.Lock()
+	if l.all == nil {
+		l.all = make(map[*lease]struct{})
+	}
+	l.all[own] = struct{}{}
+	l.mu.Unlock()
+	return ctx, func() {
+		l.mu.Lock()
+		delete(l.all, own)
+		l.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// end cancels all contexts that were taken and not dropped.
+func (l *leases) end(cause error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for own := range l.all {
+		own.cancel(cause)
+	}
+}
