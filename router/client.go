@@ -78,6 +78,7 @@ func (r *Router) serveForwarded(w *trip, req *http.Request, route wire.Route) {
 		writeError(w, route.Kind.Dialect(), werr)
 		return
 	}
+	r.meet(req.Context(), wire.Canonical(peek.Model))
 	f := &flight{
 		Request: Request{
 			ID: id, Key: wire.Canonical(peek.Model), PromptTokens: peek.PromptTokens,

@@ -130,6 +130,7 @@ type Router struct {
 	talks   conversations
 	pulls   *pulls
 	log     *slog.Logger
+	born    time.Time
 
 	budget    budget
 	continued continued
@@ -149,7 +150,7 @@ func New(c Config) (*Router, error) {
 	return &Router{
 		config: c, mesh: c.Mesh, backend: c.Backend, peers: c.Peers,
 		ledger: newLedger(), pins: newPins(), pulls: newPulls(), log: log,
-		journal: newJournal(log, c.Done),
+		journal: newJournal(log, c.Done), born: time.Now(),
 	}, nil
 }
 

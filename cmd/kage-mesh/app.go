@@ -15,7 +15,7 @@ func newApp(e environment) *cli.App {
 		UsageText: "kage-mesh join                  on each machine, beside its Ollama\nOLLAMA_HOST=127.0.0.1:11435 ollama run llama3.2",
 		Version:   build().Version,
 		Commands: []*cli.Command{
-			e.joinCommand(), e.leaveCommand(),
+			e.joinCommand(), e.leaveCommand(), e.drainCommand(), e.undrainCommand(),
 			e.membersCommand(), e.statusCommand(), e.modelsCommand(), e.explainCommand(),
 			e.keygenCommand(), e.keysCommand(), e.evictCommand(), e.trustCommand(),
 			e.apikeysCommand(), e.demoCommand(),

@@ -102,7 +102,7 @@ func parses(line string) error {
 
 // coming are commands that the plugin and the guides already name. One that is
 // there is checked like all others.
-var coming = []string{"doctor", "models", "explain", "drain", "undrain"}
+var coming = []string{"doctor", "models", "explain"}
 
 // missing reports whether a command line is of a command that is still to come.
 func missing(line string) bool {

@@ -35,8 +35,9 @@ func (e environment) joinCommand() *cli.Command {
 			"port 11435. Nodes on one network find each other without an ADDRESS; elsewhere\n" +
 			"name the address of any node, as host or host:port of its gossip port.\n\n" +
 			"Every flag can also be set in the configuration file (without the dashes) and by\n" +
-			"its environment variable. SIGTERM or Ctrl-C stops the node in order; a second\n" +
-			"one at once.",
+			"its environment variable. SIGTERM or Ctrl-C stops the node in order: it takes no\n" +
+			"new work, what runs is finished or handed over to other nodes (--drain-grace),\n" +
+			"and it says goodbye. A second one stops it at once.",
 		Flags:  joinFlags(),
 		Before: applyConfig,
 		Action: underManager(e.join),
@@ -69,7 +70,7 @@ func joinFlags() []cli.Flag {
 		text("ram", "KAGE_RAM", "", "RAM usable by models, as in 48GiB"),
 		text("role", "KAGE_ROLE", "", "word to show for this node (default: gpu, cpu or router)"),
 		&cli.BoolFlag{Name: "no-mdns", EnvVars: []string{"KAGE_NO_MDNS"}, Usage: "neither advertise nor look for nodes on the local network"},
-		&cli.DurationFlag{Name: "grace", EnvVars: []string{"KAGE_GRACE"}, Value: 30 * time.Second, Usage: "time for running answers when the node stops"},
+		&cli.DurationFlag{Name: "drain-grace", EnvVars: []string{"KAGE_DRAIN_GRACE"}, Value: 30 * time.Second, Usage: "when the node stops: time for what runs on its Ollama before other nodes take it on, and once more for what its clients read through it"},
 		&cli.BoolFlag{Name: "no-continue", EnvVars: []string{"KAGE_NO_CONTINUE"}, Usage: "end an answer whose node dies in an error, instead of continuing it on another"},
 		text("max-body", "KAGE_MAX_BODY", "64MiB", "largest request body"),
 		text("log-level", "KAGE_LOG_LEVEL", "info", "debug, info, warn or error"),
@@ -161,7 +162,7 @@ func (e environment) nodeConfig(c *cli.Context, logger *slog.Logger) (node.Confi
 		Ollama: ollama, Parallel: c.Int("parallel"), MaxLoaded: c.Int("max-loaded"),
 		Models: c.String("ollama-models"), NoPeers: c.Bool("no-lan-copy"), Cloud: c.Bool("share-cloud"),
 		Internet:  internet(),
-		Overrides: overrides, MaxBody: int64(maxBody), Grace: c.Duration("grace"),
+		Overrides: overrides, MaxBody: int64(maxBody), Grace: c.Duration("drain-grace"),
 		NoContinue: c.Bool("no-continue"),
 		Guard:      door, TLS: c.Bool("tls"), TLSCert: c.String("tls-cert"), TLSKey: c.String("tls-key"),
 		Version: build().Version, Logger: logger,

@@ -86,6 +86,8 @@ func TestCommandLine(t *testing.T) {
 		{"unknown flag", []string{"members", "--jsn"}, 2, `^$`, `(?s)error: .*-jsn\nfix: did you mean --json\?`},
 		{"argument too many", []string{"status", "x"}, 2, `^$`, `takes no argument`},
 		{"no node runs", []string{"members", "--api", unused}, 3, `^$`, `(?s)no kage-mesh node answers at .*connection refused\nfix: start one`},
+		{"drain, two nodes", []string{"drain", "a", "b"}, 2, `^$`, `drain takes one node, got 2\nfix: see`},
+		{"drain, no node runs", []string{"drain", "--api", unused}, 3, `^$`, `no kage-mesh node answers`},
 		{"no kage-mesh there", []string{"status", "--api", "127.0.0.1"}, 2, `^$`, `bad address`},
 		{"version", []string{"version"}, 0, `^kage-mesh \S+.* go1\.`, `^$`},
 		{"completion without shell", []string{"completion"}, 2, `^$`, `name one shell: bash, fish, powershell, zsh`},
@@ -97,7 +99,7 @@ func TestCommandLine(t *testing.T) {
 		{"join, no key file", join("--key-file", filepath.Join(dir, "none")), 5, `^$`, `(?s)cannot read the mesh key.*fix: make one with 'kage-mesh keygen'`},
 		{"join, mistyped key", join("--key-file", file("bad.key", "kage1-abc")), 5, `^$`, `not a mesh key.*\nfix: copy the whole line`},
 		{"join, unknown setting", join("--config", file("a.yaml", "cluser: home\n")), 2, `^$`, `a.yaml:1: unknown setting 'cluser'\nfix: did you mean 'cluster'\?`},
-		{"join, bad setting", join("--config", file("b.yaml", "\ngrace: soon\n")), 2, `^$`, `b.yaml:2: bad value for 'grace'`},
+		{"join, bad setting", join("--config", file("b.yaml", "\ndrain-grace: soon\n")), 2, `^$`, `b.yaml:2: bad value for 'drain-grace'`},
 		{"join, no config", join("--config", filepath.Join(dir, "none.yaml")), 2, `^$`, `cannot read the configuration`},
 		{"demo, bad number", []string{"demo", "--nodes", "0"}, 2, `^$`, `bad --speed, --requests or --nodes`},
 	}
@@ -214,6 +216,19 @@ func TestJoinMembersLeave(t *testing.T) {
 	}
 	if r := run(t, nil, "status", "--api", api, "--check"); r.code != codeDegraded || !strings.Contains(r.stdout, "CLUSTER STATUS: DOWN (1/1 nodes online)") {
 		t.Errorf("status --check of a node without Ollama: %+v", r)
+	}
+	if r := run(t, nil, "drain", "--api", api, "--wait", "10s"); r.code != 0 || r.stdout != "lonely takes no new work and runs nothing\n" {
+		t.Errorf("drain: %+v", r)
+	}
+	if r := run(t, nil, "members", "--api", api); !regexp.MustCompile(`lonely \* +draining`).MatchString(r.stdout) {
+		t.Errorf("members of a drained node: %+v", r)
+	}
+	if r := run(t, nil, "drain", "nobody", "--api", api); r.code != codeFailure || !strings.Contains(r.stderr, "no member 'nobody'") || !strings.Contains(r.stderr, "fix: see 'kage-mesh members'") {
+		t.Errorf("drain of nobody: %+v", r)
+	}
+	var d admin.Drained
+	if r := run(t, nil, "undrain", "lonely", "--json", "--api", api); r.code != 0 || json.Unmarshal([]byte(r.stdout), &d) != nil || d.Draining || d.Node != "lonely" || d.SchemaVersion == 0 {
+		t.Errorf("undrain: %+v", r)
 	}
 	if r := run(t, nil, "leave", "--api", api); r.code != 0 {
 		t.Errorf("leave: %+v", r)

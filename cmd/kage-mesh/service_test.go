@@ -65,7 +65,7 @@ func TestServiceInstallChecksItsFlags(t *testing.T) {
 	if r.code != codeUsage || !strings.Contains(r.stderr, "did you mean --") {
 		t.Errorf("%+v", r)
 	}
-	r = run(t, nil, "service", "install", "--", "--grace", "soon")
+	r = run(t, nil, "service", "install", "--", "--drain-grace", "soon")
 	if r.code != codeUsage || !strings.Contains(r.stderr, "soon") {
 		t.Errorf("%+v", r)
 	}

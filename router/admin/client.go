@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -60,6 +61,15 @@ func (c Client) Requests(ctx context.Context) (Requests, error) {
 // Leave tells the node to leave the mesh and stop.
 func (c Client) Leave(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, "leave", nil)
+}
+
+// post sends a document and reads one.
+func (c Client) post(ctx context.Context, route string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	return c.send(ctx, http.MethodPost, route, bytes.NewReader(body), out)
 }
 
 func (c Client) call(ctx context.Context, method, route string, out any) error {

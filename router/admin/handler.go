@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"time"
@@ -19,6 +20,9 @@ type Config struct {
 	Version string
 	// Leave begins a graceful stop and returns at once.
 	Leave func()
+	// Drain asks a member for no new work, or for work again, and returns
+	// when the View shows it; nil: the route does not exist.
+	Drain func(context.Context, mesh.NodeID, DrainOrder) error
 	// Explain says where a request would go, Recorded where one went, and
 	// Requests what runs and what has ended; see the methods of router.Router.
 	Explain  func(router.Request) router.Explanation
@@ -70,6 +74,9 @@ func Handler(c Config) http.Handler {
 		write(w, http.StatusAccepted, struct{}{})
 		c.Leave()
 	})
+	if c.Drain != nil {
+		local("POST /mesh/v1/drain", c.drain)
+	}
 	if c.Trust != nil {
 		trustRoutes(c, local)
 	}

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -137,15 +136,11 @@ func (c Client) Trust(ctx context.Context, node string) error {
 
 // change posts what changes something; it may take a while.
 func (c Client) change(ctx context.Context, route string, ch change, out any) error {
-	body, err := json.Marshal(ch)
-	if err != nil {
-		return err
-	}
 	if c.HTTP == nil {
 		c.HTTP = &http.Client{Timeout: changeLimit + 5*time.Second}
 	}
 	if out == nil {
 		out = &struct{}{}
 	}
-	return c.send(ctx, http.MethodPost, route, bytes.NewReader(body), out)
+	return c.post(ctx, route, ch, out)
 }

@@ -57,8 +57,11 @@ type Config struct {
 
 	MaxBody    int64         // bytes of a request body; default 64 MiB
 	StreamIdle time.Duration // longest silence inside an answer; default 120 s
-	Grace      time.Duration // for running answers when the node stops; default 30 s
-	NoContinue bool          // answers that break off end in an error; see router.Config.NoContinue
+	// Grace is for running answers when the node stops; default 30 s. What runs
+	// on its Ollama has it to end before it is handed over, what its clients
+	// get through it has it once more.
+	Grace      time.Duration
+	NoContinue bool // answers that break off end in an error; see router.Config.NoContinue
 
 	// Policy orders candidates; nil: router.Select. For comparisons and tests.
 	Policy router.Policy

@@ -3,6 +3,7 @@
 // beside it; demo and tests run several in one process.
 //
 // New binds every port and starts nothing; Run owns all goroutines. A node
-// stops in order: it tells the mesh that it drains, stops accepting, finishes
-// what it runs for as long as Config.Grace, says goodbye, and closes.
+// stops in order: it tells the mesh that it drains, finishes what it runs for
+// as long as Config.Grace, hands over what is left, lets its own clients read
+// on for as long again, says goodbye, and closes.
 package node

@@ -11,7 +11,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -44,6 +44,9 @@ type Node struct {
 
 	api, peer        net.Listener
 	apiHTTP, peerTLS *http.Server
+
+	draining sync.Mutex
+	stopping atomic.Bool // from now on nobody can undrain it
 
 	leave   chan struct{} // closed by Leave: stop in order
 	leaving sync.Once
@@ -113,7 +116,7 @@ func (n *Node) build() (err error) {
 		Mesh: n.mesh, Backend: local{n.backend, n.voice}, Peers: n.mesh.PeerTransport(),
 		Disk: n.backend, Await: n.mesh.Wait, Peering: n.peering(), Sizes: n.sizes(), Cloud: c.Cloud,
 		Admin: n.page.around(admin.Handler(admin.Config{
-			View: n.mesh.View, Cluster: c.Cluster, API: n.Endpoint(), Version: c.Version, Leave: n.Leave,
+			View: n.mesh.View, Cluster: c.Cluster, API: n.Endpoint(), Version: c.Version, Leave: n.Leave, Drain: n.DrainNode,
 			Explain:  func(q router.Request) router.Explanation { return n.router.Explain(q) },
 			Recorded: func(id string) (router.Record, router.Explanation, bool) { return n.router.Recorded(id) },
 			Requests: n.requests,
@@ -243,7 +246,7 @@ func (n *Node) Close() {
 }
 
 // Run runs the node until ctx ends or Leave is called, and then stops it in
-// order: drain, finish, say goodbye. It returns when everything has ended; nil
+// order: drain, finish or hand over, say goodbye. It returns when everything has ended; nil
 // after a stop that was asked for.
 func (n *Node) Run(ctx context.Context) error {
 	if err := n.refuseLoop(ctx); err != nil {
@@ -282,33 +285,8 @@ func (n *Node) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// farewell stops a node in order. The mesh hears first that it drains, so that
-// nobody sends it new work; then the listeners close for new requests, what
-// runs gets its grace, and the goodbye comes last.
-func (n *Node) farewell(ctx context.Context) {
-	n.log.Info("draining", "grace", n.config.Grace)
-	n.mesh.SetDraining(true)
-	n.backend.Drain()
-	grace, cancel := context.WithTimeout(ctx, n.config.Grace)
-	defer cancel()
-	var wait sync.WaitGroup
-	for _, server := range []*http.Server{n.apiHTTP, n.peerTLS} {
-		wait.Go(func() {
-			if err := server.Shutdown(grace); err != nil && ctx.Err() == nil {
-				n.log.Warn("stopping with requests still running", "err", err)
-			}
-		})
-	}
-	wait.Wait()
-	bye, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	if err := n.mesh.Leave(bye); err != nil {
-		n.log.Warn("left without goodbye", "err", err)
-	}
-}
-
 func serving(err error) error {
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err

@@ -20,7 +20,7 @@ import (
 // takes.
 func (n *Node) buildServers() {
 	n.apiHTTP = &http.Server{
-		Handler:           n.guard.Handler(n.router.Client()),
+		Handler:           n.lastAnswers(n.guard.Handler(n.router.Client())),
 		ConnContext:       n.guard.ConnContext,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       120 * time.Second,
@@ -44,6 +44,8 @@ func (n *Node) buildServers() {
 				forwards.ServeHTTP(w, req)
 			case strings.HasPrefix(path, router.ManagePath+"/"):
 				manage.ServeHTTP(w, req)
+			case path == drainPath:
+				n.serveDrain(w, req)
 			case strings.HasPrefix(path, registry.ManifestPath), strings.HasPrefix(path, registry.BlobPath):
 				models.ServeHTTP(w, req)
 			default:
