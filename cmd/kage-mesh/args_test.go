@@ -52,7 +52,7 @@ func TestFlagsAreOffered(t *testing.T) {
 		{[]string{"members", "--j"}, "--json\n"},
 		{[]string{"members", "--nosuch"}, "\n"},
 		{[]string{"explain", "llama3.2", "--prompt"}, "--prompt-tokens\n"},
-		{[]string{"join", "--grace"}, "--grace\n"},
+		{[]string{"join", "--drain"}, "--drain-grace\n"},
 	}
 	for _, tt := range tests {
 		r := run(t, nil, append(tt.words, completionFlag)...)
