@@ -19,13 +19,14 @@ const (
 	loadPath = "/mesh/v1/load"
 )
 
-// Handler serves card, load, keys and denied under /mesh/v1/ on the peer port,
+// Handler serves card, load, reach, keys and denied under /mesh/v1/ on the peer port,
 // to members only. The listener must be one of [identity.Identity.ServerTLS]:
 // requests that came in any other way are refused.
 func (m *Mesh) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+cardPath, m.serveCard)
 	mux.HandleFunc("GET "+loadPath, m.serveLoad)
+	mux.HandleFunc("POST "+reachPath, m.serveReach)
 	for path, h := range map[string]http.HandlerFunc{keysPath: m.serveKeys, deniedPath: m.serveDenied} {
 		mux.HandleFunc("GET "+path, h)
 		mux.HandleFunc("POST "+path, h)

@@ -26,6 +26,7 @@ type Mesh struct {
 	rotating    sync.Mutex // one rotation at a time
 	transport   *transport
 	beacons     *beacons
+	echoes      *echoes
 	hello       hello
 	peers       *http.Transport
 	refused     *limiter // log lines about strangers
@@ -100,6 +101,7 @@ func New(cfg Config) (*Mesh, error) {
 	}
 	m.beacons = newBeacons(cfg.Identity, cfg.Cluster, newSealer(keys.ring, "kage-mesh beacon v1 "+Key{}.Tag(cfg.Cluster)))
 	m.peers = cfg.Identity.Transport(m.resolve, identity.TransportOptions{})
+	m.echoes = newEchoes(t.send)
 	t.datagram = m.receiveDatagram
 	t.stream = m.receiveStream
 
@@ -128,6 +130,10 @@ func (m *Mesh) ID() NodeID { return m.self }
 
 // Addr is the gossip address that others reach this node at.
 func (m *Mesh) Addr() netip.AddrPort { return m.View().Self().Addr }
+
+// Bound is the address that the gossip port is bound to; its host may be
+// unspecified.
+func (m *Mesh) Bound() netip.AddrPort { return m.transport.bound() }
 
 // Tag is what this node may show in the open so that others of its mesh find
 // it, see [Key.Tag].

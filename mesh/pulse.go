@@ -92,6 +92,9 @@ func (m *Mesh) sendBeacon(l *Load, to []netip.AddrPort, now time.Time) {
 
 // receiveDatagram is called by the transport and must not block.
 func (m *Mesh) receiveDatagram(b []byte, from netip.AddrPort) {
+	if m.echoes.take(b, from, time.Now()) {
+		return
+	}
 	select {
 	case m.datagrams <- datagram{b, from}:
 	default: // a flood; the next report comes soon

@@ -28,6 +28,9 @@ type Config struct {
 	Explain  func(router.Request) router.Explanation
 	Recorded func(id string) (router.Record, router.Explanation, bool)
 	Requests func(since uint64) (running, ended []router.Record, ends uint64)
+	// Checkup says how the node is and how it reaches the others; greet are
+	// addresses of nodes that are no members. Nil: the route does not exist.
+	Checkup func(ctx context.Context, greet []string) Checkup
 	// Trust rotates keys and evicts nodes; nil: those routes do not exist.
 	Trust Trust
 }
@@ -76,6 +79,9 @@ func Handler(c Config) http.Handler {
 	})
 	if c.Drain != nil {
 		local("POST /mesh/v1/drain", c.drain)
+	}
+	if c.Checkup != nil {
+		local("GET /mesh/v1/checkup", c.checkup)
 	}
 	if c.Trust != nil {
 		trustRoutes(c, local)

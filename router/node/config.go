@@ -14,6 +14,7 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/hardware"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/admin"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/guard"
 )
 
@@ -65,6 +66,10 @@ type Config struct {
 
 	// Policy orders candidates; nil: router.Select. For comparisons and tests.
 	Policy router.Policy
+
+	// Checkup adds what only the caller knows (settings, discovery) to the
+	// answer of /mesh/v1/checkup; nil adds nothing.
+	Checkup func(*admin.Checkup)
 
 	Version string
 	Logger  *slog.Logger

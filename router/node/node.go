@@ -120,7 +120,7 @@ func (n *Node) build() (err error) {
 			Explain:  func(q router.Request) router.Explanation { return n.router.Explain(q) },
 			Recorded: func(id string) (router.Record, router.Explanation, bool) { return n.router.Recorded(id) },
 			Requests: n.requests,
-			Trust:    n.mesh,
+			Trust:    n.mesh, Checkup: n.checkup,
 		})),
 		MaxBody: c.MaxBody, StreamIdle: c.StreamIdle, NoContinue: c.NoContinue, Policy: c.Policy, Version: c.Version, Logger: c.Logger,
 	})
