@@ -110,7 +110,7 @@ func parse(kind wire.Kind, contentType string, body []byte) (wire.Peek, *wire.Er
 
 // readBody reads and decodes a request body, bounded.
 func (r *Router) readBody(req *http.Request) ([]byte, *wire.Error) {
-	return guard.ReadBody(req, r.config.MaxBody)
+	return guard.ReadBody(req, r.maxBody.Load())
 }
 
 // requestID takes over a caller's id of sane form, so that logs of both sides

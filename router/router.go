@@ -139,6 +139,7 @@ type Router struct {
 	handing   atomic.Bool
 	tells     tells
 	journal   *journal
+	maxBody   atomic.Int64 // bytes, see Config.MaxBody
 }
 
 // New checks c and makes a Router.
@@ -147,12 +148,18 @@ func New(c Config) (*Router, error) {
 		return nil, err
 	}
 	log := c.Logger.With("component", "router")
-	return &Router{
+	r := &Router{
 		config: c, mesh: c.Mesh, backend: c.Backend, peers: c.Peers,
 		ledger: newLedger(), pins: newPins(), pulls: newPulls(), log: log,
 		journal: newJournal(log, c.Done), born: time.Now(),
-	}, nil
+	}
+	r.maxBody.Store(c.MaxBody)
+	return r, nil
 }
+
+// SetMaxBody changes the bound of request bodies from now on; n is bytes, above
+// 0.
+func (r *Router) SetMaxBody(n int64) { r.maxBody.Store(n) }
 
 // Snapshot is what Select would look at for q right now.
 func (r *Router) Snapshot(q Request) Snapshot {

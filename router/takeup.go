@@ -215,11 +215,12 @@ func pinned(q *render.Request, m *render.Model, began, own string) map[string]fl
 
 // readTakeup reads a takeup that another node sent, bounded.
 func (r *Router) readTakeup(body io.Reader) (*takeup, error) {
-	data, err := io.ReadAll(io.LimitReader(body, r.config.MaxBody+takeupSlack+1))
+	limit := r.maxBody.Load() + takeupSlack
+	data, err := io.ReadAll(io.LimitReader(body, limit+1))
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(data)) > r.config.MaxBody+takeupSlack {
+	if int64(len(data)) > limit {
 		return nil, fmt.Errorf("%w: it is too large", errCannot)
 	}
 	var t takeup

@@ -19,7 +19,7 @@ func newApp(e environment) *cli.App {
 			e.membersCommand(), e.statusCommand(), e.modelsCommand(), e.explainCommand(),
 			e.keygenCommand(), e.keysCommand(), e.evictCommand(), e.trustCommand(),
 			e.apikeysCommand(), e.demoCommand(),
-			e.serviceCommand(), e.mcpCommand(),
+			e.configCommand(), e.serviceCommand(), e.mcpCommand(),
 			e.versionCommand(), e.completionCommand(),
 		},
 		EnableBashCompletion:   true,

@@ -7,10 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 
 	"github.com/urfave/cli/v2"
-	"go.yaml.in/yaml/v3"
 )
 
 // configFlag names the configuration file.
@@ -35,55 +33,6 @@ func configSystem() string {
 		return filepath.Join(os.Getenv("ProgramData"), "kage-mesh")
 	}
 	return "/etc/kage-mesh"
-}
-
-// applyConfig fills in the flags that neither the command line nor the
-// environment set from the configuration file, if there is one.
-func applyConfig(c *cli.Context) error {
-	path, data, err := readConfig(c.String("config"))
-	if err != nil || data == nil {
-		return err
-	}
-	var values map[string]yaml.Node
-	if err := yaml.Unmarshal(data, &values); err != nil {
-		return usage("it holds lines such as 'name: gpu-box'", "cannot read %s: %w", path, err)
-	}
-	var known []string
-	for _, f := range c.Command.Flags {
-		if name := f.Names()[0]; name != "config" && name != "help" {
-			known = append(known, name)
-		}
-	}
-	for key, node := range values {
-		if !slices.Contains(known, key) {
-			fix := "known settings are the flags of 'kage-mesh " + c.Command.Name + " --help'"
-			if near := nearest(key, known); near != "" {
-				fix = "did you mean '" + near + "'? " + fix
-			}
-			return usage(fix, "%s:%d: unknown setting '%s'", path, node.Line, key)
-		}
-		if c.IsSet(key) {
-			continue
-		}
-		for _, value := range scalars(&node) {
-			if err := c.Set(key, value); err != nil {
-				return usage("see 'kage-mesh "+c.Command.Name+" --help'", "%s:%d: bad value for '%s': %w", path, node.Line, key, err)
-			}
-		}
-	}
-	return nil
-}
-
-// scalars are a setting's values: one, or the items of a list.
-func scalars(n *yaml.Node) []string {
-	if n.Kind != yaml.SequenceNode {
-		return []string{n.Value}
-	}
-	var out []string
-	for _, item := range n.Content {
-		out = append(out, item.Value)
-	}
-	return out
 }
 
 // readConfig reads the file named, or the first of the default places that has

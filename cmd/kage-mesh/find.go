@@ -17,7 +17,7 @@ import (
 )
 
 // newDiscovery looks for peers in every way that this machine has.
-func newDiscovery(c *cli.Context, n *node.Node, joiner discovery.Joiner, config node.Config, seeds discovery.Static, log *slog.Logger) (*discovery.Discovery, *discovery.Remembered, error) {
+func newDiscovery(c *cli.Context, n *node.Node, joiner discovery.Joiner, config node.Config, seeds discovery.Source, log *slog.Logger) (*discovery.Discovery, *discovery.Remembered, error) {
 	remembered := discovery.LoadRemembered(filepath.Join(config.StateDir, "peers.json"), log)
 	gossip := n.Mesh().Addr()
 	sources := []discovery.Source{

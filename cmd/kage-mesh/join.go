@@ -19,6 +19,7 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/discovery"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/hardware"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/admin"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/node"
 )
@@ -81,20 +82,19 @@ func joinFlags() []cli.Flag {
 // join runs a node; on a terminal it asks for the key when the network's mesh
 // has one.
 func (e environment) join(c *cli.Context) error {
-	logger, err := e.logger(c)
+	logger, level, err := e.logger(c)
 	if err != nil {
 		return err
 	}
-	config, err := e.nodeConfig(c, logger)
+	config, static, err := e.readJoin(c, logger)
 	if err != nil {
 		return err
-	}
-	seeds, err := discovery.ParseSeeds(append(c.StringSlice("seed"), c.Args().Slice()...)...)
-	if err != nil {
-		return usage("give nodes as host or host:port, as in 'kage-mesh join 192.168.1.20'", "%w", err)
 	}
 	for {
-		err := e.runNode(c, config, seeds, logger)
+		r := &reloader{env: e, level: level, seeds: newSeeds(static), log: logger}
+		settings := settingsOf(c)
+		r.settings.Store(&settings)
+		err := e.runNode(c, config, r)
 		if !errors.Is(err, errKeyNeeded) {
 			return err
 		}
@@ -106,14 +106,32 @@ func (e environment) join(c *cli.Context) error {
 	}
 }
 
+// readJoin reads the settings of a node and the addresses of others.
+func (e environment) readJoin(c *cli.Context, logger *slog.Logger) (node.Config, discovery.Static, error) {
+	config, err := e.nodeConfig(c, logger)
+	if err != nil {
+		return config, nil, err
+	}
+	static, err := discovery.ParseSeeds(append(c.StringSlice("seed"), c.Args().Slice()...)...)
+	if err != nil {
+		return config, nil, usage("give nodes as host or host:port, as in 'kage-mesh join 192.168.1.20'", "%w", err)
+	}
+	return config, static, nil
+}
+
 // runNode runs a node with discovery beside it until it stops.
-func (e environment) runNode(c *cli.Context, config node.Config, seeds discovery.Static, logger *slog.Logger) error {
+func (e environment) runNode(c *cli.Context, config node.Config, r *reloader) error {
+	logger := r.log
+	config.Checkup = func(up *admin.Checkup) {
+		up.MDNS, up.Seeds, up.Settings = !c.Bool("no-mdns"), r.seeds.get(), *r.settings.Load()
+	}
 	n, err := node.New(config)
 	if err != nil {
 		return startError(err)
 	}
+	r.node = n
 	keys := newKeyWatch(n.Mesh())
-	d, remembered, err := newDiscovery(c, n, keys, config, seeds, logger)
+	d, remembered, err := newDiscovery(c, n, keys, config, r.seeds, logger)
 	if err != nil {
 		n.Close()
 		return err
@@ -131,6 +149,9 @@ func (e environment) runNode(c *cli.Context, config node.Config, seeds discovery
 	group.Go(func() error { return e.report(gctx, n, config) })
 	group.Go(func() error { return keys.watch(gctx, config.Cluster, logger) })
 	group.Go(func() error { return nameClash(gctx, n, c.IsSet("name")) })
+	if len(e.args) > 0 && !e.onTerminal() {
+		group.Go(func() error { return r.run(gctx) })
+	}
 	return startError(group.Wait())
 }
 
@@ -226,11 +247,21 @@ func (e environment) meshKey(c *cli.Context) (mesh.Key, error) {
 	return key, nil
 }
 
-func (e environment) logger(c *cli.Context) (*slog.Logger, error) {
-	var level slog.Level
+func logLevel(c *cli.Context) (level slog.Level, err error) {
 	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
-		return nil, usage("use debug, info, warn or error", "bad log level '%s'", c.String("log-level"))
+		return level, usage("use debug, info, warn or error", "bad log level '%s'", c.String("log-level"))
 	}
+	return level, nil
+}
+
+// logger makes the program's log; its level can be changed later.
+func (e environment) logger(c *cli.Context) (*slog.Logger, *slog.LevelVar, error) {
+	first, err := logLevel(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	level := new(slog.LevelVar)
+	level.Set(first)
 	options := &slog.HandlerOptions{Level: level}
 	format := c.String("log-format")
 	if format == "auto" {
@@ -246,13 +277,13 @@ func (e environment) logger(c *cli.Context) (*slog.Logger, error) {
 	case "json":
 		logger = slog.New(slog.NewJSONHandler(e.stderr, options))
 	default:
-		return nil, usage("use text, json or auto", "bad log format '%s'", c.String("log-format"))
+		return nil, nil, usage("use text, json or auto", "bad log format '%s'", c.String("log-format"))
 	}
 	// What libraries print by the standard logger (the mDNS one does, of
 	// networks without IPv6) becomes debug lines of ours.
 	slog.SetLogLoggerLevel(slog.LevelDebug)
 	slog.SetDefault(logger)
-	return logger, nil
+	return logger, level, nil
 }
 
 // startError words why a node could not start or go on.

@@ -10,10 +10,12 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"golang.org/x/term"
 )
 
 func main() {
-	env := environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	env := environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, args: os.Args}
 	os.Exit(env.main(os.Args))
 }
 
@@ -22,6 +24,7 @@ type environment struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
+	args           []string // the command line of this process, to be read again on SIGHUP
 }
 
 // main runs the program and returns its exit code. The first SIGINT or SIGTERM
@@ -32,6 +35,9 @@ func (e environment) main(args []string) int {
 	defer cancel(nil)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if e.onTerminal() {
+		signal.Notify(signals, syscall.SIGHUP) // the terminal goes away; without one it means: reload
+	}
 	defer signal.Stop(signals)
 	go func() {
 		if sig, ok := <-signals; ok {
@@ -61,6 +67,12 @@ func (e environment) main(args []string) int {
 		fmt.Fprintf(e.stderr, "fix: %s\n", f.fix)
 	}
 	return f.code
+}
+
+// onTerminal reports whether a person runs the program.
+func (e environment) onTerminal() bool {
+	f, ok := e.stdin.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // stopped is the cause of a context that ended by a signal.

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/apikeys"
@@ -51,24 +52,37 @@ type Config struct {
 
 // Guard is the policy in front of a client port. It starts no goroutine.
 type Guard struct {
-	config    Config
-	web       web
-	zones     zones
+	config    Config // read-only after New, but for what live holds
+	live      atomic.Pointer[live]
 	admission *admission
 	memory    *memory
 	log       *slog.Logger
 	quiet     *quiet
 }
 
+// live is the part of the policy that can change while the port is open.
+type live struct {
+	web        web
+	zones      zones
+	requireKey bool
+}
+
+// Update takes over RequireKey, Trusted, Hosts and Origins of c for the
+// requests from now on; the rest of c counts for nothing.
+func (g *Guard) Update(c Config) error {
+	for _, o := range c.Origins {
+		if strings.Count(o, "*") > 1 {
+			return errors.New("guard: an origin may hold one * only: " + strconv.Quote(o))
+		}
+	}
+	g.live.Store(&live{newWeb(c.Hosts, c.Origins), zones{c.Trusted, g.config.Subnets}, c.RequireKey})
+	return nil
+}
+
 // New checks c and makes a Guard.
 func New(c Config) (*Guard, error) {
 	if c.InFlight < 0 || c.Conns < 0 || c.PerAddr < 0 || c.Memory < 0 {
 		return nil, errors.New("guard: a bound is negative")
-	}
-	for _, o := range c.Origins {
-		if strings.Count(o, "*") > 1 {
-			return nil, errors.New("guard: an origin may hold one * only: " + strconv.Quote(o))
-		}
 	}
 	def := func(n *int, v int) {
 		if *n == 0 {
@@ -87,11 +101,14 @@ func New(c Config) (*Guard, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Guard{
-		config: c, web: newWeb(c.Hosts, c.Origins), zones: zones{c.Trusted, c.Subnets},
-		admission: newAdmission(c.InFlight), memory: &memory{limit: c.Memory},
+	g := &Guard{
+		config: c, admission: newAdmission(c.InFlight), memory: &memory{limit: c.Memory},
 		log: c.Logger.With("component", "guard"), quiet: newQuiet(),
-	}, nil
+	}
+	if err := g.Update(c); err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 // Listener looks at every byte of l's connections and bounds their number.
@@ -132,7 +149,7 @@ func Contain(log *slog.Logger) {
 
 func (g *Guard) serve(w http.ResponseWriter, req *http.Request, next http.Handler) {
 	area, dialect := AreaOf(req.Method, req.URL.Path)
-	zone, addr := g.zones.of(req)
+	zone, addr := g.live.Load().zones.of(req)
 	refuse := func(why string, e *wire.Error) {
 		if ok, missed := g.quiet.pass(why+" "+addr.String(), time.Now()); ok {
 			g.log.Info("request refused", "why", why, "status", e.Status, "area", area.String(),
@@ -219,7 +236,7 @@ func (g *Guard) key(text string) (key *apikeys.Key, unknown bool) {
 
 // locked reports whether callers from the network need a key.
 func (g *Guard) locked() bool {
-	if g.config.RequireKey {
+	if g.live.Load().requireKey {
 		return true
 	}
 	if g.config.Keys == nil {
@@ -258,11 +275,11 @@ const HopHeader = "X-Kage-Hop"
 // pages keeps web pages out that have no business here. A caller with a key of
 // ours is no page that merely got hold of a name.
 func (g *Guard) pages(req *http.Request, area Area, key *apikeys.Key) (why string, e *wire.Error) {
-	if key == nil && !g.web.hostOK(req.Host) {
+	if key == nil && !g.live.Load().web.hostOK(req.Host) {
 		return "host", wire.ErrForbidden("this node does not answer to that host name; start it with --host and the name, if it is yours")
 	}
 	origin := req.Header.Get("Origin")
-	if len(req.Header.Values("Origin")) > 1 || origin != "" && !g.web.originOK(origin, req.Host) {
+	if len(req.Header.Values("Origin")) > 1 || origin != "" && !g.live.Load().web.originOK(origin, req.Host) {
 		return "origin", wire.ErrForbidden("web pages of that origin may not call this node; start it with --origins or OLLAMA_ORIGINS, if it is yours")
 	}
 	switch area {

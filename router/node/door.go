@@ -19,12 +19,7 @@ import (
 func (n *Node) buildGuard() (*guard.Guard, error) {
 	c := n.config.Guard
 	c.Keys = apikeys.Open(filepath.Join(n.config.StateDir, apikeys.File))
-	c.Hosts = append(slices.Clone(c.Hosts), n.config.Name)
-	if host, _, err := net.SplitHostPort(n.config.Advertise); err == nil {
-		c.Hosts = append(c.Hosts, host)
-	} else if n.config.Advertise != "" {
-		c.Hosts = append(c.Hosts, n.config.Advertise)
-	}
+	c.Hosts = n.hosts(c.Hosts)
 	if c.Logger == nil {
 		c.Logger = n.config.Logger
 	}
@@ -33,6 +28,39 @@ func (n *Node) buildGuard() (*guard.Guard, error) {
 		return nil, fmt.Errorf("node: certificate of the client port: %w", err)
 	}
 	return guard.New(c)
+}
+
+// hosts are the names that the node answers to: the given ones and its own.
+func (n *Node) hosts(given []string) []string {
+	hosts := append(slices.Clone(given), n.config.Name)
+	if host, _, err := net.SplitHostPort(n.config.Advertise); err == nil {
+		hosts = append(hosts, host)
+	} else if n.config.Advertise != "" {
+		hosts = append(hosts, n.config.Advertise)
+	}
+	return hosts
+}
+
+// Reload takes over what of c can change while the node runs: Grace, MaxBody,
+// Parallel, and of Guard RequireKey, Trusted, Hosts and Origins. The rest
+// counts for nothing.
+func (n *Node) Reload(c Config) error {
+	door := c.Guard
+	door.Hosts = n.hosts(door.Hosts)
+	if err := n.guard.Update(door); err != nil {
+		return err
+	}
+	if c.Grace > 0 {
+		n.grace.Store(int64(c.Grace))
+	}
+	if c.MaxBody > 0 {
+		n.router.SetMaxBody(c.MaxBody)
+	}
+	if c.Parallel != n.parallel {
+		n.parallel = c.Parallel
+		n.backend.SetParallel(c.Parallel)
+	}
+	return nil
 }
 
 // Guard is the policy in front of the node's client port.

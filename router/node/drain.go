@@ -131,12 +131,13 @@ func (n *Node) serveDrain(w http.ResponseWriter, req *http.Request) {
 // that clients get through this node have as long again, those that are left
 // end in an error that says why, and the goodbye comes last.
 func (n *Node) farewell(ctx context.Context) {
-	n.log.Info("draining", "grace", n.config.Grace)
+	limit := time.Duration(n.grace.Load())
+	n.log.Info("draining", "grace", limit)
 	n.draining.Lock()
 	n.stopping.Store(true)
 	n.drain(admin.DrainOrder{On: true})
 	n.draining.Unlock()
-	grace := time.NewTimer(n.config.Grace)
+	grace := time.NewTimer(limit)
 	defer grace.Stop()
 	select {
 	case <-n.backend.Idle():
@@ -146,7 +147,7 @@ func (n *Node) farewell(ctx context.Context) {
 	}
 	n.router.HandOver(true)
 	_ = n.api.Close() // nobody new; connections that are there are still served
-	rest, cancel := context.WithTimeout(ctx, n.config.Grace)
+	rest, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	n.awaitQuiet(rest)
 	if n.shutdown(rest) != nil && ctx.Err() == nil {

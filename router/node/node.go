@@ -48,6 +48,9 @@ type Node struct {
 	draining sync.Mutex
 	stopping atomic.Bool // from now on nobody can undrain it
 
+	parallel int          // as last set, of Reload
+	grace    atomic.Int64 // ns, for running answers when the node stops
+
 	leave   chan struct{} // closed by Leave: stop in order
 	leaving sync.Once
 	kill    chan struct{} // closed by Kill: stop at once
@@ -64,6 +67,8 @@ func New(c Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{config: c, log: c.Logger, leave: make(chan struct{}), kill: make(chan struct{})}
+	n.grace.Store(int64(c.Grace))
+	n.parallel = c.Parallel
 	if err := n.build(); err != nil {
 		n.Close()
 		return nil, err
