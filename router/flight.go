@@ -25,12 +25,10 @@ type flight struct {
 
 	attempts int // tries so far, the running one included
 	spent    int // of these, tries that may have cost a GPU work
-	repicks  int // refusals that led to a new choice
-	moves    int // times that it left a queue for another node
+	course   Course
 	tried    []trial
-	answerer Candidate                     // who gives the answer
-	starts   map[mesh.NodeID]time.Duration // when owners that refused could start
-	failed   bool                          // the last try failed by no refusal: the next one is a retry
+	answerer Candidate // who gives the answer
+	failed   bool      // the last try failed by no refusal: the next one is a retry
 	log      *slog.Logger
 	trip     *trip // what is told of it
 
@@ -80,22 +78,6 @@ func (f *flight) ask() (path string, body []byte) {
 		return ContinuePath, f.takeBody
 	}
 	return ForwardPath + f.route.Path, f.body
-}
-
-// told keeps when an owner that refused could start the request: its own word,
-// and newer than any report.
-func (f *flight) told(e *AttemptError) {
-	if e.RetryAfter > 0 {
-		f.tell(e.Node, e.RetryAfter)
-	}
-}
-
-// tell keeps when the node could start the request.
-func (f *flight) tell(node mesh.NodeID, start time.Duration) {
-	if f.starts == nil {
-		f.starts = make(map[mesh.NodeID]time.Duration)
-	}
-	f.starts[node] = start
 }
 
 // answer is what an attempt brought: an owner's response whose body still

@@ -8,9 +8,10 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 )
 
-// ledger remembers what this router sent and how it went: the corrections
-// that a Snapshot puts on top of what nodes say of themselves.
-type ledger struct {
+// Ledger remembers what one router sent and how it went: the corrections that
+// its Snapshots put on top of what nodes say of themselves. It reads no clock,
+// so that the simulator keeps the same books; it is safe for concurrent use.
+type Ledger struct {
 	mu      sync.Mutex
 	sent    map[mesh.NodeID][]*Work
 	trouble map[mesh.NodeID]trouble
@@ -41,12 +42,13 @@ const sameEvent = time.Second
 // one trip there, admission, and the report's way back.
 const settle = 150 * time.Millisecond
 
-func newLedger() *ledger {
-	return &ledger{sent: map[mesh.NodeID][]*Work{}, trouble: map[mesh.NodeID]trouble{}}
+// NewLedger makes an empty Ledger.
+func NewLedger() *Ledger {
+	return &Ledger{sent: map[mesh.NodeID][]*Work{}, trouble: map[mesh.NodeID]trouble{}}
 }
 
-// dispatch notes w as sent to node; the caller calls done once.
-func (l *ledger) dispatch(node mesh.NodeID, w Work) (done func()) {
+// Dispatch notes w as sent to node; the caller calls done once.
+func (l *Ledger) Dispatch(node mesh.NodeID, w Work) (done func()) {
 	entry := &w
 	l.mu.Lock()
 	l.sent[node] = append(l.sent[node], entry)
@@ -69,9 +71,9 @@ func (l *ledger) dispatch(node mesh.NodeID, w Work) (done func()) {
 	}
 }
 
-// outstanding lists, by node, the work that the node's own report cannot have
+// Outstanding lists, by node, the work that the node's own report cannot have
 // counted yet.
-func (l *ledger) outstanding(v *mesh.View) map[mesh.NodeID][]Work {
+func (l *Ledger) Outstanding(v *mesh.View) map[mesh.NodeID][]Work {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.sent) == 0 {
@@ -92,8 +94,8 @@ func (l *ledger) outstanding(v *mesh.View) map[mesh.NodeID][]Work {
 	return out
 }
 
-// failed notes a failure that speaks against the node.
-func (l *ledger) failed(node mesh.NodeID, now time.Time) {
+// Failed notes a failure that speaks against the node.
+func (l *Ledger) Failed(node mesh.NodeID, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.trouble[node]
@@ -105,15 +107,15 @@ func (l *ledger) failed(node mesh.NodeID, now time.Time) {
 	l.trouble[node] = t
 }
 
-// worked clears a node's trouble.
-func (l *ledger) worked(node mesh.NodeID) {
+// Worked clears a node's trouble.
+func (l *Ledger) Worked(node mesh.NodeID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.trouble, node)
 }
 
-// troubles lists what is left of each node's penalty.
-func (l *ledger) troubles(v *mesh.View, now time.Time) map[mesh.NodeID]time.Duration {
+// Troubles lists what is left of each node's penalty.
+func (l *Ledger) Troubles(v *mesh.View, now time.Time) map[mesh.NodeID]time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var out map[mesh.NodeID]time.Duration

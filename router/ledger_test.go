@@ -12,50 +12,50 @@ func TestOutstandingUntilTheNodeHasReported(t *testing.T) {
 	view := func(heard time.Time) *mesh.View {
 		return mesh.NewView(1, start, []*mesh.Member{{ID: "a", Status: mesh.Alive, Heard: heard}})
 	}
-	l := newLedger()
-	first := l.dispatch("a", Work{Key: "m", Sent: start})
-	second := l.dispatch("a", Work{Key: "n", Sent: start.Add(time.Second)})
+	l := NewLedger()
+	first := l.Dispatch("a", Work{Key: "m", Sent: start})
+	second := l.Dispatch("a", Work{Key: "n", Sent: start.Add(time.Second)})
 
-	if got := l.outstanding(view(start))["a"]; len(got) != 2 {
+	if got := l.Outstanding(view(start))["a"]; len(got) != 2 {
 		t.Errorf("before any report: %d outstanding, want 2", len(got))
 	}
-	if got := l.outstanding(view(start.Add(settle)))["a"]; len(got) != 1 || got[0].Key != "n" {
+	if got := l.Outstanding(view(start.Add(settle)))["a"]; len(got) != 1 || got[0].Key != "n" {
 		t.Errorf("after a report that counts the first: %v, want only n", got)
 	}
 	second()
-	if got := l.outstanding(view(start))["a"]; len(got) != 1 || got[0].Key != "m" {
+	if got := l.Outstanding(view(start))["a"]; len(got) != 1 || got[0].Key != "m" {
 		t.Errorf("after the second ended: %v, want only m", got)
 	}
 	first()
-	if got := l.outstanding(view(start)); got != nil {
+	if got := l.Outstanding(view(start)); got != nil {
 		t.Errorf("after all ended: %v, want nothing", got)
 	}
 }
 
 func TestTroubleDoublesAndClears(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	l := newLedger()
+	l := NewLedger()
 	view := func(since time.Time) *mesh.View {
 		return mesh.NewView(1, now, []*mesh.Member{{ID: "a", Status: mesh.Alive, Since: since}})
 	}
 	old := view(now.Add(-time.Hour))
 	for i, want := range []time.Duration{5, 10, 20, 40, 60, 60} {
 		now = now.Add(sameEvent)
-		l.failed("a", now)
-		l.failed("a", now) // the same event
-		if got := l.troubles(old, now)["a"]; got != want*time.Second {
+		l.Failed("a", now)
+		l.Failed("a", now) // the same event
+		if got := l.Troubles(old, now)["a"]; got != want*time.Second {
 			t.Errorf("after %d failures: %v, want %v", i+1, got, want*time.Second)
 		}
 	}
-	if got := l.troubles(old, now.Add(50*time.Second))["a"]; got != 10*time.Second {
+	if got := l.Troubles(old, now.Add(50*time.Second))["a"]; got != 10*time.Second {
 		t.Errorf("50 s later: %v, want 10s", got)
 	}
-	l.worked("a")
-	if got := l.troubles(old, now); got != nil {
+	l.Worked("a")
+	if got := l.Troubles(old, now); got != nil {
 		t.Errorf("after a success: %v, want nothing", got)
 	}
-	l.failed("a", now)
-	if got := l.troubles(view(now.Add(time.Second)), now.Add(time.Second)); got != nil {
+	l.Failed("a", now)
+	if got := l.Troubles(view(now.Add(time.Second)), now.Add(time.Second)); got != nil {
 		t.Errorf("after the node came back: %v, want nothing", got)
 	}
 }

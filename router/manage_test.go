@@ -155,14 +155,14 @@ func TestAFullQueueIsNoReasonForOtherWeights(t *testing.T) {
 		cs = append(cs, Candidate{Member: v.Members()[i], version: version})
 	}
 	f := &flight{}
-	f.tell(cs[0].ID, time.Minute)
-	f.tell(cs[1].ID, time.Hour)
-	if c, ok := f.best(cs); !ok || c.ID != cs[0].ID {
+	f.course.Tell(cs[0].ID, time.Minute, time.Now())
+	f.course.Tell(cs[1].ID, time.Hour, time.Now())
+	if c, ok := f.course.Best(cs, f.wasTried); !ok || c.ID != cs[0].ID {
 		t.Errorf("chose %s", c.Name)
 	}
 	f.exclude(cs[0].ID, false)
 	f.exclude(cs[1].ID, false)
-	if c, ok := f.best(cs); !ok || c.ID != cs[2].ID {
+	if c, ok := f.course.Best(cs, f.wasTried); !ok || c.ID != cs[2].ID {
 		t.Error("with both gone the other one does not do it")
 	}
 }

@@ -18,16 +18,6 @@ import (
 // failed dials cost nothing and do not count.
 const maxSpent = 3
 
-// maxRepicks bounds how often a refusal with fresher load leads to a new
-// choice; after that the request goes to the best node without a promise.
-const maxRepicks = 3
-
-// maxMoves bounds how often a waiting request leaves a queue for another.
-const maxMoves = 5
-
-// noPromise lets an owner queue a request for as long as it takes.
-const noPromise time.Duration = -1
-
 // dispatch carries f to the best candidate, and on to the next when one fails,
 // until the client has its answer or an error.
 func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
@@ -61,15 +51,10 @@ func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
 		}
 		switch action := e.Next(f.route.Class.Repeatable()); {
 		case action == Repick && errors.Is(e.Err, ErrMoved):
-			f.moves++
-			continue
-		case action == Repick && f.repicks < maxRepicks:
-			f.repicks++
-			f.told(e)
+			f.course.Moved()
 			continue
 		case action == Repick:
-			f.repicks++ // from now on without a promise
-			if f.repicks > 2*maxRepicks {
+			if !f.course.Refused(e.Node, e.RetryAfter, time.Now()) {
 				f.exclude(e.Node, errors.Is(e.Err, ErrRefused))
 			}
 			continue
@@ -95,68 +80,32 @@ func (r *Router) pick(f *flight) (Candidate, bool) {
 	if f.path == Restart {
 		// Another version has other defaults and says other things.
 		alike := slices.DeleteFunc(slices.Clone(cs), func(c Candidate) bool { return c.Info.Ollama != f.first })
-		if best, ok := f.best(alike); ok {
+		if best, ok := f.course.Best(alike, f.wasTried); ok {
 			return best, true
 		}
 	}
-	return f.best(cs)
-}
-
-// best is the first choice among candidates in order, corrected by what owners
-// told of their queues: a full queue is no reason for another version of the
-// model.
-func (f *flight) best(cs []Candidate) (best Candidate, ok bool) {
-	for _, c := range cs {
-		if f.wasTried(c.Member) {
-			continue
-		}
-		if ok && c.version != best.version {
-			return best, true
-		}
-		if start, told := f.starts[c.ID]; told {
-			c.Estimate.Wait = max(c.Estimate.Wait, start)
-		}
-		if !ok || c.Estimate.Total() < best.Estimate.Total() {
-			best, ok = c, true
-		}
-		if _, told := f.starts[best.ID]; !told {
-			return best, true // candidates come in order: none further is better
-		}
-	}
-	return best, ok
+	return f.course.Best(cs, f.wasTried)
 }
 
 // soonerElsewhere reports whether a request that waits at c for another start
 // would be answered sooner by another node, by a margin worth the move.
 func (r *Router) soonerElsewhere(f *flight, c Candidate, start time.Duration) bool {
-	if f.moves >= maxMoves {
+	if !f.course.MayMove() {
 		return false
 	}
 	// The report speaks of a newcomer, whom fairness may let in before the
 	// others of this client; the place in the queue is this request's own.
-	f.tell(c.ID, start)
+	f.course.Tell(c.ID, start, time.Now())
 	best, ok := r.pick(f)
-	if !ok || best.ID == c.ID {
-		return false
-	}
-	here := c.Estimate
-	here.Wait = start
-	return best.Estimate.Total()+moveMargin < here.Total()
+	return ok && f.course.Sooner(c, start, best)
 }
-
-// moveMargin keeps a waiting request from moving for a gain that the move
-// itself, or the error of the estimates, would eat.
-const moveMargin = 500 * time.Millisecond
 
 // try makes one attempt and relays its answer. nil: the client has its answer.
 func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *AttemptError {
 	f.attempts++
 	f.trip.tries(c)
-	promise := c.Estimate.Wait
-	if f.repicks >= maxRepicks {
-		promise = noPromise
-	}
-	done := r.ledger.dispatch(c.ID, Work{
+	promise := f.course.Promise(c)
+	done := r.ledger.Dispatch(c.ID, Work{
 		Key: f.Key, PromptTokens: f.PromptTokens, OutputTokens: f.OutputTokens, Sent: time.Now(),
 	})
 	defer done()
@@ -186,7 +135,7 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 	}
 	f.trip.tried(nil)
 	r.mesh.Observe(c.ID, a.load())
-	r.ledger.worked(c.ID)
+	r.ledger.Worked(c.ID)
 	return nil
 }
 
@@ -194,7 +143,7 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 func (r *Router) note(f *flight, e *AttemptError) {
 	f.trip.tried(e)
 	if e.Sick() {
-		r.ledger.failed(e.Node, time.Now())
+		r.ledger.Failed(e.Node, time.Now())
 	}
 	if errors.Is(e.Err, ErrClientGone) {
 		f.log.Debug("client left", "node", e.Name, "phase", e.Phase.String())

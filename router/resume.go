@@ -28,9 +28,7 @@ func (r *Router) resume(out *relay, f *flight, e *AttemptError) bool {
 	case e.Phase == PhaseStream:
 		return r.broke(out, f, e)
 	case errors.Is(e.Err, ErrMoved), e.Refusal == RefusedLate:
-		f.repicks++ // at maxRepicks without a promise
-		f.told(e)
-		if f.repicks > 2*maxRepicks {
+		if !f.course.Refused(e.Node, e.RetryAfter, time.Now()) {
 			f.exclude(e.Node, false)
 		}
 	case e.Refusal == RefusedFinished:
@@ -85,7 +83,7 @@ func (r *Router) broke(out *relay, f *flight, e *AttemptError) bool {
 // take sets f on a path of continuation.
 func (r *Router) take(f *flight, path Path, e *AttemptError) {
 	f.path, f.composer = path, f.compose()
-	f.repicks = 0
+	f.course.repicks = 0
 	if f.continued == 1 {
 		f.first = r.ollamaOf(e.Node)
 	}

@@ -125,7 +125,7 @@ type Router struct {
 	mesh    Mesh
 	backend Backend
 	peers   http.RoundTripper
-	ledger  *ledger
+	ledger  *Ledger
 	pins    *pins
 	talks   conversations
 	pulls   *pulls
@@ -150,7 +150,7 @@ func New(c Config) (*Router, error) {
 	log := c.Logger.With("component", "router")
 	r := &Router{
 		config: c, mesh: c.Mesh, backend: c.Backend, peers: c.Peers,
-		ledger: newLedger(), pins: newPins(), pulls: newPulls(), log: log,
+		ledger: NewLedger(), pins: newPins(), pulls: newPulls(), log: log,
 		journal: newJournal(log, c.Done), born: time.Now(),
 	}
 	r.maxBody.Store(c.MaxBody)
@@ -167,8 +167,8 @@ func (r *Router) Snapshot(q Request) Snapshot {
 	now := time.Now()
 	return Snapshot{
 		View: v, Now: now,
-		Outstanding: r.ledger.outstanding(v),
-		Trouble:     r.ledger.troubles(v, now),
+		Outstanding: r.ledger.Outstanding(v),
+		Trouble:     r.ledger.Troubles(v, now),
 		Seed:        seed(q.ID),
 	}
 }

@@ -130,7 +130,7 @@ func (b *Backend) speed(_ string, m *mesh.Model) Speed {
 		return s
 	}
 	_, share := hw.CouldRun(m.Need(0, 1))
-	return s.blend(hardware.Prior(*hw, m.Size, share))
+	return s.Blend(hardware.Prior(*hw, m.Size, share))
 }
 
 // Run watches, publishes to p (nil: to nobody) and remembers until ctx ends;
@@ -140,7 +140,7 @@ func (b *Backend) speed(_ string, m *mesh.Model) Speed {
 func (b *Backend) Run(ctx context.Context, p Publisher, hw hardware.Inventory, refresh Refresher) error {
 	b.hardware.Store(&hw)
 	limits := b.limits
-	limits.Memory = modelMemory(hw)
+	limits.Memory = ModelMemory(hw)
 	if limits.MaxLoaded == 0 {
 		limits.MaxLoaded = DefaultMaxLoaded * max(gpusOf(hw), 1)
 	}

@@ -32,9 +32,9 @@ func (s Speed) orGuess(size uint64) Speed {
 	return s
 }
 
-// blend mixes a measured speed with a first guess, until there are
+// Blend mixes a measured speed with a first guess, until there are
 // TrustedSamples measurements.
-func (s Speed) blend(decode, prefill float64) Speed {
+func (s Speed) Blend(decode, prefill float64) Speed {
 	w := min(float64(s.Samples)/TrustedSamples, 1)
 	mix := func(measured, guess float64) float64 {
 		if measured <= 0 || guess <= 0 {

@@ -61,11 +61,11 @@ func static(i hardware.Inventory) hardware.Inventory {
 	return i
 }
 
-// modelMemory is how many bytes models may fill at once on this machine: the
+// ModelMemory is how many bytes models may fill at once on this machine: the
 // GPUs' memory less what Ollama keeps back on each (457 MiB and
 // OLLAMA_GPU_OVERHEAD), or RAM less what everything else needs (2 GiB or a
 // tenth). 0 is unknown.
-func modelMemory(i hardware.Inventory) uint64 {
+func ModelMemory(i hardware.Inventory) uint64 {
 	const mib, gib = 1 << 20, 1 << 30
 	less := func(n, keep uint64) uint64 { return n - min(n, keep) }
 	if i.VRAM.N > 0 {

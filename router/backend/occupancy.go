@@ -28,9 +28,13 @@ type ModelOccupancy struct {
 func (g *Gate) Occupancy(keys []string) Occupancy {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := time.Now()
+	return g.a.Occupancy(time.Now(), keys)
+}
+
+// Occupancy describes the given models, and all that run or wait.
+func (a *Admission) Occupancy(now time.Time, keys []string) Occupancy {
 	keys = slices.Clone(keys)
-	for _, list := range [][]*Entry{g.a.running, g.a.line} {
+	for _, list := range [][]*Entry{a.running, a.line} {
 		for _, e := range list {
 			if !slices.Contains(keys, e.Key) {
 				keys = append(keys, e.Key)
@@ -38,19 +42,19 @@ func (g *Gate) Occupancy(keys []string) Occupancy {
 		}
 	}
 	o := Occupancy{
-		Draining: g.a.draining, Parallel: g.a.parallel(), MaxLoaded: g.a.given.MaxLoaded,
-		Running: len(g.a.running), Waiting: len(g.a.line), Written: g.a.written,
+		Draining: a.draining, Parallel: a.parallel(), MaxLoaded: a.given.MaxLoaded,
+		Running: len(a.running), Waiting: len(a.line), Written: a.written,
 		Models: make(map[string]ModelOccupancy, len(keys)),
 	}
-	starts := g.a.Starts(now, keys)
+	starts := a.Starts(now, keys)
 	for _, key := range keys {
-		id := g.a.idOf(key)
-		m := ModelOccupancy{Slots: g.a.state.Slots(key, o.Parallel), Start: starts[key]}
-		if r := g.a.runners[id]; r != nil {
+		id := a.idOf(key)
+		m := ModelOccupancy{Slots: a.state.Slots(key, o.Parallel), Start: starts[key]}
+		if r := a.runners[id]; r != nil {
 			m.Slots, m.Running, m.Touched = r.slots, r.running, r.touched
 			m.Loading = r.loading
 		}
-		for _, e := range g.a.line {
+		for _, e := range a.line {
 			if e.runner == id {
 				m.Waiting++
 			}

@@ -152,7 +152,7 @@ func TestModelMemory(t *testing.T) {
 		"small cpu":    {hardware.Inventory{RAM: detected(1 * gib)}, 0},
 		"unified pool": {apu, 62*gib - 62*gib/10},
 	} {
-		if got := modelMemory(c.hw); got != c.want {
+		if got := ModelMemory(c.hw); got != c.want {
 			t.Errorf("%s: %d MiB, want %d", name, got>>20, c.want>>20)
 		}
 	}
