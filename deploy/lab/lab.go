@@ -127,7 +127,28 @@ func (l *Lab) up() error {
 			return err
 		}
 	}
-	return nil
+	return l.forwarding()
+}
+
+// forwarding waits until every port of the switch passes frames. The kernel
+// notices a cable at both ends in its own time, which on a busy machine is late
+// enough to lose the first question for an address, asked again a second later.
+func (l *Lab) forwarding() error {
+	want := len(l.nodes) + len(l.plan.second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(toolLimit); ; <-tick.C {
+		ports, err := output(l.tools.ipPath, "-n", l.sw.name, "-o", "-d", "link", "show", "type", "bridge_slave")
+		if err != nil {
+			return err
+		}
+		if strings.Count(ports, "bridge_slave state forwarding") == want {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("lab: ports do not come up:\n%s", ports)
+		}
+	}
 }
 
 func sysctls(values map[string]string) error {
@@ -212,14 +233,22 @@ func (t tools) remove(namespace string) {
 }
 
 func run(stdin, name string, args ...string) error {
+	_, err := call(stdin, name, args...)
+	return err
+}
+
+func output(name string, args ...string) (string, error) { return call("", name, args...) }
+
+func call(stdin, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), toolLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdin = strings.NewReader(stdin)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("lab: ip %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("lab: ip %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
 	}
-	return nil
+	return string(out), nil
 }
 
 // sweep removes the namespaces of test processes that are gone.
