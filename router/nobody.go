@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,16 +12,21 @@ import (
 )
 
 // explainNobody words why no member may serve a request: 404 when no node has
-// the model, with what there is instead; 503 when those that have it cannot
-// serve it now.
+// the model, with what there is instead; 503 when those that have it, or had it
+// when they died, cannot serve it now.
 func explainNobody(f *flight, v *mesh.View, refusals []Refusal) *wire.Error {
 	var reasons []string
 	var tooBig, away bool
 	for _, refusal := range refusals {
 		name := refusal.Member.Name
 		switch refusal.Reason {
-		case ReasonNoModel, ReasonGone:
+		case ReasonNoModel:
 			continue
+		case ReasonGone:
+			if diedWith(refusal.Member, f.Key) {
+				away = true
+				reasons = append(reasons, name+" has died")
+			}
 		case ReasonTooBig:
 			tooBig = true
 			reasons = append(reasons, fmt.Sprintf("%s needs %s and has %s", name,
@@ -46,6 +52,13 @@ func explainNobody(f *flight, v *mesh.View, refusals []Refusal) *wire.Error {
 		retry = retrySoon // a draining or restarting node is soon back
 	}
 	return wire.ErrNoNode(f.peek.Model, strings.Join(reasons, "; "), retry)
+}
+
+// diedWith reports whether m had the model and did not say goodbye: it is
+// expected back, and so is the model.
+func diedWith(m *mesh.Member, key string) bool {
+	return m.Status == mesh.Failed && m.Card != nil &&
+		slices.ContainsFunc(m.Card.Catalog, func(have mesh.Model) bool { return have.Key == key })
 }
 
 // hints are the models to name to somebody who asked for one that is not
