@@ -8,7 +8,7 @@ LINT     := deploy/ci/golangci-lint.sh
 
 .DEFAULT_GOAL := help
 .PHONY: help build test unit race lint fmt fmt-check tidy tidy-check vet cross e2e e2e-all lab ollama deps \
-	fuzz cover bench bench-go bench-once dev demo conformance ready clean
+	fuzz cover bench bench-go bench-once dev demo conformance faults ready clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,6 +94,9 @@ bench-once: ## every benchmark once, so that none rots
 
 conformance: ## official clients, against Ollama and against a mesh
 	$(GO) test -race -count=1 -v -timeout 30m ./deploy/conformance/...
+
+faults: ## the fault lab: fifty ways to break a mesh, and the table of what it did (Linux, root)
+	$(GO) test -count=1 -timeout 40m ./deploy/faults -args -results RESULTS.md
 
 ## Once for a machine
 

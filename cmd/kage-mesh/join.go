@@ -72,6 +72,7 @@ func joinFlags() []cli.Flag {
 		text("role", "KAGE_ROLE", "", "word to show for this node (default: gpu, cpu or router)"),
 		&cli.BoolFlag{Name: "no-mdns", EnvVars: []string{"KAGE_NO_MDNS"}, Usage: "neither advertise nor look for nodes on the local network"},
 		&cli.DurationFlag{Name: "drain-grace", EnvVars: []string{"KAGE_DRAIN_GRACE"}, Value: 30 * time.Second, Usage: "when the node stops: time for what runs on its Ollama before other nodes take it on, and once more for what its clients read through it"},
+		&cli.DurationFlag{Name: "stream-idle", EnvVars: []string{"KAGE_STREAM_IDLE"}, Value: 120 * time.Second, Usage: "longest silence inside an answer; then its node is given up and the answer continued on another"},
 		&cli.BoolFlag{Name: "no-continue", EnvVars: []string{"KAGE_NO_CONTINUE"}, Usage: "end an answer whose node dies in an error, instead of continuing it on another"},
 		text("max-body", "KAGE_MAX_BODY", "64MiB", "largest request body"),
 		text("log-level", "KAGE_LOG_LEVEL", "info", "debug, info, warn or error"),
@@ -184,8 +185,8 @@ func (e environment) nodeConfig(c *cli.Context, logger *slog.Logger) (node.Confi
 		Models: c.String("ollama-models"), NoPeers: c.Bool("no-lan-copy"), Cloud: c.Bool("share-cloud"),
 		Internet:  internet(),
 		Overrides: overrides, MaxBody: int64(maxBody), Grace: c.Duration("drain-grace"),
-		NoContinue: c.Bool("no-continue"),
-		Guard:      door, TLS: c.Bool("tls"), TLSCert: c.String("tls-cert"), TLSKey: c.String("tls-key"),
+		NoContinue: c.Bool("no-continue"), StreamIdle: c.Duration("stream-idle"),
+		Guard: door, TLS: c.Bool("tls"), TLSCert: c.String("tls-cert"), TLSKey: c.String("tls-key"),
 		Version: build().Version, Logger: logger,
 	}, nil
 }
