@@ -26,3 +26,17 @@ func TestAModelOfADeadNodeIsAwayAndNotUnknown(t *testing.T) {
 		}
 	})
 }
+
+// When every queue is full the caller is told when to come back.
+func TestBusyEverywhereSaysWhenToComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil, fake("a", 0), fake("b", 0))
+		for _, o := range w.owners {
+			o.Fault(ollamatest.Fault{Kind: ollamatest.Busy, Times: ollamatest.Always})
+		}
+		g := w.ask("/api/generate", generate(5, true))
+		if g.status != http.StatusServiceUnavailable || g.header.Get("Retry-After") == "" || !strings.Contains(g.body, "server busy") {
+			t.Errorf("%d %v %s", g.status, g.header, g.body)
+		}
+	})
+}

@@ -186,9 +186,14 @@ func (o *relay) broken(a *answer, phase Phase, err error) *AttemptError {
 	return &AttemptError{Node: a.member.ID, Name: a.member.Name, Phase: phase, Err: err}
 }
 
-// whole relays an owner's error answer as it came.
+// whole relays an owner's error answer as it came. Ollama does not say when to
+// come back; a full queue is soon shorter.
 func (o *relay) whole(e *AttemptError) {
-	answerHeaders(o.w.Header(), e.Header)
+	h := o.w.Header()
+	answerHeaders(h, e.Header)
+	if e.Status == http.StatusServiceUnavailable && h.Get("Retry-After") == "" {
+		h.Set("Retry-After", strconv.Itoa(int(retrySoon.Seconds())))
+	}
 	o.mark(e.Name)
 	o.w.WriteHeader(e.Status)
 	_, _ = o.w.Write(e.Body)
