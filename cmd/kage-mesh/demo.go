@@ -202,7 +202,9 @@ func (d *demonstration) comeBack(ctx context.Context) error {
 		return err
 	}
 	d.say("\nWhat the others say of it now (kage-mesh status):")
-	d.printStatus(admin.StatusOf(v, "demo", entry.Endpoint(), time.Now()))
+	if err := d.printStatus(admin.StatusOf(v, "demo", entry.Endpoint(), time.Now())); err != nil {
+		return err
+	}
 	start := time.Now()
 	if err := victim.Restart(ctx); err != nil {
 		return err

@@ -17,7 +17,7 @@ func (e environment) membersCommand() *cli.Command {
 		Description: "Lists every node that this machine's node knows, dead ones too (for a day).\n" +
 			"72B says whether the node can hold a 72B model in 4-bit; TOK/S is its measured\n" +
 			"speed on the model in memory; '-' means unknown.",
-		Flags: []cli.Flag{apiFlag(), jsonFlag()},
+		Flags: []cli.Flag{apiFlag(), jsonFlag(), watchFlag()},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
@@ -25,6 +25,9 @@ func (e environment) membersCommand() *cli.Command {
 			client, err := adminClient(c)
 			if err != nil {
 				return err
+			}
+			if c.Bool("watch") {
+				return watch(e, c, client, client.Members, environment.printMembers)
 			}
 			m, err := client.Members(c.Context)
 			if err != nil {

@@ -40,9 +40,11 @@ func (e environment) paint(w io.Writer) paint {
 func (p paint) green(s string) string  { return p.colour("32", s) }
 func (p paint) yellow(s string) string { return p.colour("33", s) }
 func (p paint) red(s string) string    { return p.colour("31", s) }
+func (p paint) cyan(s string) string   { return p.colour("36", s) }
+func (p paint) dim(s string) string    { return p.colour("2", s) }
 
 func (p paint) colour(code, s string) string {
-	if !p.on {
+	if !p.on || s == "" {
 		return s
 	}
 	return "\x1b[" + code + "m" + s + "\x1b[0m"

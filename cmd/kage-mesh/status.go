@@ -16,7 +16,7 @@ func (e environment) statusCommand() *cli.Command {
 		Name:  "status",
 		Usage: "say whether the mesh is healthy and what it can run",
 		Flags: []cli.Flag{
-			apiFlag(), jsonFlag(),
+			apiFlag(), jsonFlag(), watchFlag(),
 			&cli.BoolFlag{Name: "check", Usage: "exit with 4 unless the mesh is HEALTHY"},
 		},
 		Action: func(c *cli.Context) error {
@@ -27,6 +27,12 @@ func (e environment) statusCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if c.Bool("watch") {
+				if c.Bool("check") {
+					return usage("choose one", "--check looks once, --watch until it is stopped")
+				}
+				return watch(e, c, client, client.Status, environment.printStatus)
+			}
 			s, err := client.Status(c.Context)
 			if err != nil {
 				return adminError(err)
@@ -34,7 +40,7 @@ func (e environment) statusCommand() *cli.Command {
 			if c.Bool("json") {
 				err = e.writeJSON(s)
 			} else {
-				e.printStatus(s)
+				err = e.printStatus(s)
 			}
 			if err == nil && c.Bool("check") && s.Health != "HEALTHY" {
 				return &failure{code: codeDegraded, cause: errors.New("the mesh is " + s.Health), fix: "see 'kage-mesh members'"}
@@ -44,7 +50,7 @@ func (e environment) statusCommand() *cli.Command {
 	})
 }
 
-func (e environment) printStatus(s admin.Status) {
+func (e environment) printStatus(s admin.Status) error {
 	p := e.paint(e.stdout)
 	fmt.Fprintf(e.stdout, "CLUSTER STATUS: %s (%d/%d nodes online)\n", p.verdict(s.Health), s.Online, s.Total)
 	fmt.Fprintf(e.stdout, "72B INFERENCE: %s (%s)\n\n", p.verdict(s.Inference72B), plural(s.Capable72B, "GPU node"))
@@ -63,7 +69,8 @@ func (e environment) printStatus(s admin.Status) {
 		fmt.Fprintf(e.stdout, "%s  %-*s  %-8s  %-10s  72B: %s\n",
 			colour(fmt.Sprintf("%-11s", text)), width, name, n.Role, plural(n.ModelCount, "model"), yesNo(n.Capable72B))
 	}
-	fmt.Fprintf(e.stdout, "\nendpoint: %s · %s in flight, %d waiting\n", s.LoadBalancer.Endpoint, plural(s.Running, "request"), s.Waiting)
+	_, err := fmt.Fprintf(e.stdout, "\nendpoint: %s · %s in flight, %d waiting\n", s.LoadBalancer.Endpoint, plural(s.Running, "request"), s.Waiting)
+	return err
 }
 
 func (p paint) verdict(word string) string {
