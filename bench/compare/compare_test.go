@@ -11,7 +11,7 @@ import (
 )
 
 // serve runs a backend in this process.
-func serve(t *testing.T, b *Backend) string {
+func serve(t testing.TB, b *Backend) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/lane"
 )
 
 // ErrLoop says that the address given as Ollama's belongs to a kage-mesh node:
@@ -45,7 +48,7 @@ type Client struct {
 // transport makes a pooled one of its own.
 func NewClient(base *url.URL, transport http.RoundTripper) *Client {
 	if transport == nil {
-		transport = NewTransport()
+		transport = NewTransport(base)
 	}
 	return &Client{base: base, transport: transport}
 }
@@ -54,9 +57,15 @@ func NewClient(base *url.URL, transport http.RoundTripper) *Client {
 // the first byte, because a cold load of a large model takes minutes and the
 // callers watch for life themselves; it keeps as many idle connections as a
 // node may have streams; and it neither compresses nor uses a proxy, so that
-// bytes arrive as Ollama wrote them.
-func NewTransport() *http.Transport {
+// bytes arrive as Ollama wrote them. To an Ollama behind TLS it is net/http's.
+func NewTransport(base *url.URL) http.RoundTripper {
 	dialer := &net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}
+	if base.Scheme == "http" {
+		addr := net.JoinHostPort(base.Hostname(), cmp.Or(base.Port(), "80"))
+		return &lane.Transport{Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "tcp", addr)
+		}}
+	}
 	return &http.Transport{
 		DialContext:         dialer.DialContext,
 		TLSHandshakeTimeout: 5 * time.Second,

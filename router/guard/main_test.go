@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/apikeys"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/lane"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
@@ -109,11 +110,11 @@ func serve(t testing.TB, g *Guard, addr string) *door {
 		source = netip.MustParseAddr(addr)
 	}
 	d := &door{Guard: g, addr: l.Addr().String(), echo: &echo{}}
-	srv := &http.Server{
+	srv := &lane.Server{HTTP: &http.Server{
 		Handler: g.Handler(d.echo), ConnContext: g.ConnContext,
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 120 * time.Second, MaxHeaderBytes: 64 << 10,
 		ErrorLog: quietLog,
-	}
+	}}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(g.Listener(from{l, source})) }()
 	t.Cleanup(func() { _ = srv.Close(); <-done })

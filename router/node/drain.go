@@ -203,6 +203,6 @@ func (n *Node) lastAnswers(h http.Handler) http.Handler {
 // something does when ctx ends.
 func (n *Node) shutdown(ctx context.Context) error {
 	peers := make(chan error, 1)
-	go func() { peers <- n.peerTLS.Shutdown(ctx) }()
-	return errors.Join(n.apiHTTP.Shutdown(ctx), <-peers)
+	go func() { peers <- n.peers.Shutdown(ctx) }()
+	return errors.Join(n.clients.Shutdown(ctx), <-peers)
 }

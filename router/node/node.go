@@ -22,6 +22,7 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/admin"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/guard"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/lane"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/metrics"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/registry"
 )
@@ -42,8 +43,8 @@ type Node struct {
 	metrics *metrics.Metrics
 	page    *page
 
-	api, peer        net.Listener
-	apiHTTP, peerTLS *http.Server
+	api, peer      net.Listener
+	clients, peers *lane.Server
 
 	draining sync.Mutex
 	stopping atomic.Bool // from now on nobody can undrain it
@@ -266,15 +267,15 @@ func (n *Node) Run(ctx context.Context) error {
 		return n.backend.Run(gctx, n.voice, n.Inventory(gctx), n.config.Refresh)
 	})
 	group.Go(func() error { return n.registry.Run(gctx) })
-	group.Go(func() error { return serving(n.apiHTTP.Serve(n.guard.Listener(n.api))) })
+	group.Go(func() error { return serving(n.clients.Serve(n.guard.Listener(n.api))) })
 	group.Go(func() error {
-		return serving(n.peerTLS.ServeTLS(guard.Bounded(n.peer, maxPeerConns, maxPeerConnsPerAddr), "", ""))
+		return serving(n.peers.Serve(guard.Bounded(n.peer, maxPeerConns, maxPeerConnsPerAddr)))
 	})
 	group.Go(func() error { return n.page.history.Run(gctx) })
 	group.Go(func() error {
 		<-gctx.Done() // whatever ends the group ends the servers
-		_ = n.apiHTTP.Close()
-		_ = n.peerTLS.Close()
+		_ = n.clients.Close()
+		_ = n.peers.Close()
 		return nil
 	})
 	select {

@@ -12,6 +12,7 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/identity"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/guard"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/lane"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/registry"
 )
 
@@ -19,7 +20,7 @@ import (
 // bound what a slow or idle client may hold; an answer may take as long as it
 // takes.
 func (n *Node) buildServers() {
-	n.apiHTTP = &http.Server{
+	api := &http.Server{
 		Handler:           n.lastAnswers(n.guard.Handler(n.router.Client())),
 		ConnContext:       n.guard.ConnContext,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -27,10 +28,11 @@ func (n *Node) buildServers() {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          quiet(n.log.With("server", "api")),
 	}
-	n.apiHTTP.RegisterOnShutdown(n.page.events.Close) // pages would hold the stop up
+	api.RegisterOnShutdown(n.page.events.Close) // pages would hold the stop up
+	n.clients = &lane.Server{HTTP: api}
 	forwards, manage, rest := n.router.Peer(), n.router.Manage(), n.mesh.Handler()
 	models := registry.Peer{Modelfile: n.backend.Modelfile, Dirs: n.stores(), Log: n.log}
-	n.peerTLS = &http.Server{
+	peer := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			defer guard.Contain(n.log)
 			// A connection may be older than its node's eviction.
@@ -52,12 +54,14 @@ func (n *Node) buildServers() {
 				rest.ServeHTTP(w, req)
 			}
 		}),
-		TLSConfig:         n.identity.ServerTLS(n.admitPeer()),
 		ReadHeaderTimeout: 10 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          quiet(n.log.With("server", "peer")),
 	}
-	identity.ConfigureServer(n.peerTLS)
+	identity.ConfigureServer(peer)
+	config := n.identity.ServerTLS(n.admitPeer())
+	config.NextProtos = append([]string{lane.Protocol}, config.NextProtos...)
+	n.peers = &lane.Server{HTTP: peer, TLS: config}
 }
 
 // Bounds of the peer port: every member needs one connection, and a few more

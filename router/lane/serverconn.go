@@ -1,0 +1,323 @@
+package lane
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// serverConn is one client's connection. One goroutine owns it; while a
+// handler runs long, a second one waits for the client to leave.
+type serverConn struct {
+	s     *Server
+	conn  net.Conn
+	ctx   context.Context //nolint:containedctx // base of all its requests
+	addr  string
+	state *tls.ConnectionState
+
+	buf   []byte // what was read, from
+	from  int
+	out   []byte
+	phase atomic.Int32
+	watch watch
+}
+
+// Phases of a connection: Shutdown ends those between requests.
+const (
+	idle int32 = iota
+	serving
+	ended
+)
+
+func (s *Server) newConn(c net.Conn) *serverConn {
+	x := &serverConn{s: s, conn: c, addr: c.RemoteAddr().String()}
+	x.watch.timer = time.AfterFunc(time.Hour, func() { x.look() })
+	x.watch.timer.Stop()
+	return x
+}
+
+func (x *serverConn) closeIdle() {
+	if x.phase.CompareAndSwap(idle, ended) {
+		_ = x.conn.Close()
+	}
+}
+
+func (x *serverConn) abort() {
+	x.phase.Store(ended)
+	_ = x.conn.Close()
+}
+
+// run serves the connection until it ends or is handed over.
+func (x *serverConn) run() {
+	if x.s.TLS != nil && !x.shake() {
+		return
+	}
+	ctx := context.WithValue(context.Background(), http.ServerContextKey, x.s.HTTP)
+	ctx = context.WithValue(ctx, http.LocalAddrContextKey, x.conn.LocalAddr())
+	if x.s.HTTP.ConnContext != nil {
+		ctx = x.s.HTTP.ConnContext(ctx, x.conn)
+	}
+	x.ctx = ctx
+	for {
+		req, err := x.next()
+		switch {
+		case err != nil:
+			_ = x.conn.Close()
+			return
+		case req == nil:
+			if x.state != nil {
+				_ = x.conn.Close() // it promised
+				return
+			}
+			if x.phase.CompareAndSwap(serving, ended) {
+				x.s.rest.give(&begun{Conn: x.conn, read: bytes.Clone(x.buf[x.from:])})
+			}
+			return
+		}
+		if !x.serve(req) {
+			_ = x.conn.Close()
+			return
+		}
+		if !x.phase.CompareAndSwap(serving, idle) || x.s.isClosing() {
+			_ = x.conn.Close()
+			return
+		}
+	}
+}
+
+// shake does the TLS handshake; false: the connection is no more, or not ours.
+func (x *serverConn) shake() bool {
+	t := tls.Server(x.conn, x.s.TLS)
+	ctx, cancel := context.WithTimeout(context.Background(), x.headTimeout())
+	err := t.HandshakeContext(ctx)
+	cancel()
+	if err != nil {
+		_ = x.conn.Close()
+		return false
+	}
+	state := t.ConnectionState()
+	if state.NegotiatedProtocol != Protocol {
+		x.phase.Store(ended)
+		x.s.rest.give(t)
+		return false
+	}
+	x.conn, x.state = t, &state
+	return true
+}
+
+func (x *serverConn) headTimeout() time.Duration {
+	if d := x.s.HTTP.ReadHeaderTimeout; d > 0 {
+		return d
+	}
+	return 10 * time.Second
+}
+
+func (x *serverConn) idleTimeout() time.Duration {
+	if d := x.s.HTTP.IdleTimeout; d > 0 {
+		return d
+	}
+	return 2 * time.Minute
+}
+
+// next reads the head of the next request; nil without error: it is not plain,
+// and nothing of it is taken.
+func (x *serverConn) next() (*http.Request, error) {
+	if x.from == len(x.buf) {
+		x.buf, x.from = x.buf[:0], 0
+		if cap(x.buf) > 2*plainHead {
+			x.buf = nil
+		}
+		if err := x.fill(x.idleTimeout()); err != nil {
+			return nil, err
+		}
+	}
+	if !x.phase.CompareAndSwap(idle, serving) {
+		return nil, net.ErrClosed
+	}
+	for tried := false; ; tried = true {
+		have := x.buf[x.from:]
+		if end := bytes.Index(have, []byte("\r\n\r\n")); end >= 0 {
+			req := plain(have[:end+4])
+			if req == nil {
+				return nil, nil //nolint:nilnil // says so
+			}
+			x.from += end + 4
+			return req, x.conn.SetReadDeadline(time.Time{})
+		}
+		// What comes byte by byte is no client of ours.
+		if len(have) > plainHead || tried && len(have) < 16 {
+			return nil, x.conn.SetReadDeadline(time.Time{})
+		}
+		if err := x.fill(x.headTimeout()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// fill reads what there is, and waits for it at most for a while.
+func (x *serverConn) fill(within time.Duration) error {
+	if err := x.conn.SetReadDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
+	if x.from > 0 {
+		x.buf = append(x.buf[:0], x.buf[x.from:]...)
+		x.from = 0
+	}
+	if cap(x.buf)-len(x.buf) < 512 {
+		grown := make([]byte, len(x.buf), max(4<<10, 2*cap(x.buf)))
+		copy(grown, x.buf)
+		x.buf = grown
+	}
+	n, err := x.conn.Read(x.buf[len(x.buf):cap(x.buf)])
+	x.buf = x.buf[:len(x.buf)+n]
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// serve answers one request; false: the connection is of no more use.
+func (x *serverConn) serve(req *http.Request) (keep bool) {
+	ctx, cancel := context.WithCancel(x.ctx)
+	defer cancel()
+	req.RemoteAddr, req.TLS = x.addr, x.state
+	b := &requestBody{x: x, left: req.ContentLength, cancel: cancel}
+	if b.left > 0 {
+		req.Body = b
+	} else {
+		req.Body = http.NoBody
+		x.watch.arm(cancel)
+	}
+	w := &response{x: x, header: make(http.Header, 8), length: -1}
+	defer func() {
+		x.watch.disarm(x)
+		// As in net/http a panic ends the connection only. Ours tell of theirs
+		// themselves and then abort (see guard.Contain).
+		if v := recover(); v != nil {
+			keep = false
+			if log := x.s.HTTP.ErrorLog; v != http.ErrAbortHandler && log != nil { //nolint:errorlint // net/http's contract is the bare value
+				log.Printf("lane: a handler panicked: %T", v)
+			}
+		}
+	}()
+	x.s.HTTP.Handler.ServeHTTP(w, req.WithContext(ctx))
+	x.watch.disarm(x)
+	return w.finish(b.left == 0) && !x.watch.gone
+}
+
+// requestBody is a request's body of known length. When it has been read, the
+// connection is watched for the client's leaving.
+type requestBody struct {
+	x      *serverConn
+	left   int64
+	cancel context.CancelFunc
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, io.EOF
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	var n int
+	var err error
+	if x := b.x; x.from < len(x.buf) {
+		n = copy(p, x.buf[x.from:])
+		x.from += n
+	} else {
+		n, err = x.conn.Read(p)
+	}
+	b.left -= int64(n)
+	switch {
+	case b.left == 0:
+		b.x.watch.arm(b.cancel)
+		return n, io.EOF
+	case err == io.EOF: //nolint:errorlint // io.Reader's contract is the bare value
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		b.cancel()
+	}
+	return n, err
+}
+
+func (b *requestBody) Close() error { return nil }
+
+// watch waits for the client to leave while a handler runs. It begins after a
+// moment: most small answers are ready by then, and need no watch.
+type watch struct {
+	timer *time.Timer
+
+	mu     sync.Mutex
+	cancel context.CancelFunc // nil: not armed
+	done   chan struct{}      // of the look that runs; nil: none does
+	gone   bool               // the client left, or the connection broke
+}
+
+// watchAfter is how long a request runs unwatched.
+const watchAfter = 3 * time.Millisecond
+
+func (w *watch) arm(cancel context.CancelFunc) {
+	w.mu.Lock()
+	w.cancel = cancel
+	w.mu.Unlock()
+	w.timer.Reset(watchAfter)
+}
+
+// look reads until something comes: the next request's first bytes, which are
+// kept, or the end.
+func (x *serverConn) look() {
+	w := &x.watch
+	w.mu.Lock()
+	if w.cancel == nil || w.done != nil || x.from < len(x.buf) {
+		w.mu.Unlock() // over, or the next request is here: its client is, too
+		return
+	}
+	done, cancel := make(chan struct{}), w.cancel
+	w.done = done
+	w.mu.Unlock()
+	defer close(done)
+	var first [1]byte
+	n, err := x.conn.Read(first[:])
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case n > 0:
+		x.buf, x.from = append(x.buf[:0], first[:n]...), 0
+	case w.cancel == nil && isTimeout(err): // disarmed
+	default:
+		w.gone = true
+		cancel()
+	}
+}
+
+// disarm ends the watch and returns when nobody reads the connection any more.
+func (w *watch) disarm(x *serverConn) {
+	w.timer.Stop()
+	w.mu.Lock()
+	w.cancel = nil
+	done := w.done
+	w.mu.Unlock()
+	if done == nil {
+		return
+	}
+	_ = x.conn.SetReadDeadline(time.Unix(1, 0))
+	<-done
+	_ = x.conn.SetReadDeadline(time.Time{})
+	w.mu.Lock()
+	w.done = nil
+	w.mu.Unlock()
+}
+
+func isTimeout(err error) bool {
+	t, ok := errors.AsType[net.Error](err)
+	return ok && t.Timeout()
+}

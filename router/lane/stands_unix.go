@@ -1,0 +1,24 @@
+//go:build unix
+
+package lane
+
+import (
+	"errors"
+	"syscall"
+)
+
+// stands reports whether a kept connection can carry another request: nothing
+// has come over it since the last answer, neither bytes nor its end.
+func (c *conn) stands() bool {
+	if c.sys == nil {
+		return false
+	}
+	quiet := false
+	err := c.sys.Read(func(fd uintptr) bool {
+		var b [1]byte
+		n, err := syscall.Read(int(fd), b[:])
+		quiet = n <= 0 && (errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EWOULDBLOCK))
+		return true // do not wait
+	})
+	return err == nil && quiet
+}

@@ -1,0 +1,265 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"sync"
+	"time"
+)
+
+// Transport is a client of HTTP/1.1 servers. Connections are kept and used
+// again, the last used first; none has a goroutine. Answers have no time limit
+// beside the request's context. It adds no header but Host and Content-Length,
+// follows nothing and decompresses nothing.
+type Transport struct {
+	// Dial connects to the host of a request's URL, as it stands there.
+	Dial func(ctx context.Context, host string) (net.Conn, error)
+	// MaxIdle bounds the kept connections per host; default 512.
+	MaxIdle int
+	// IdleTimeout is how long one is kept; default 60 s.
+	IdleTimeout time.Duration
+
+	mu   sync.Mutex
+	idle map[string][]*conn // the last used at the end
+}
+
+// ErrTooBig means that the head of an answer is longer than any honest one.
+var ErrTooBig = errors.New("lane: the head of an answer is too long")
+
+// RoundTrip implements http.RoundTripper. The request is sent again over a new
+// connection only when a kept one turns out to be closed before it took any.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	for {
+		c, kept, err := t.conn(req.Context(), req.URL.Host)
+		if err != nil {
+			closeBody(req)
+			return nil, err
+		}
+		trace := httptrace.ContextClientTrace(req.Context())
+		if trace != nil && trace.GotConn != nil {
+			trace.GotConn(httptrace.GotConnInfo{Conn: c.Conn, Reused: kept})
+		}
+		resp, err := t.exchange(c, req, trace)
+		if err == nil {
+			return resp, nil
+		}
+		if again := rewound(req); kept && again != nil && errors.Is(err, errUnsent) && req.Context().Err() == nil {
+			req = again
+			continue
+		}
+		return nil, err
+	}
+}
+
+// errUnsent says that not a byte of the request could be written.
+var errUnsent = errors.New("lane: the connection was closed")
+
+// rewound is req with its body at the start again; nil when that cannot be.
+func rewound(req *http.Request) *http.Request {
+	if req.Body == nil || req.Body == http.NoBody {
+		return req
+	}
+	if req.GetBody == nil {
+		return nil
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return nil
+	}
+	again := *req
+	again.Body = body
+	return &again
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		_ = req.Body.Close()
+	}
+}
+
+// exchange sends req over c and reads the head of the answer.
+func (t *Transport) exchange(c *conn, req *http.Request, trace *httptrace.ClientTrace) (*http.Response, error) {
+	ctx := req.Context()
+	stop := context.AfterFunc(ctx, c.cut)
+	fail := func(err error) (*http.Response, error) {
+		stop()
+		c.cut()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, err
+	}
+	werr := c.send(req)
+	closeBody(req)
+	if errors.Is(werr, errUnsent) {
+		return fail(werr)
+	}
+	// Also after a failed write: a server that does not want the body says so
+	// and closes.
+	for {
+		c.limit.N = maxHead
+		resp, err := http.ReadResponse(c.in, req) //nolint:bodyclose // the answer's reader closes it
+		if err != nil {
+			if c.limit.N <= 0 {
+				err = ErrTooBig
+			}
+			if werr != nil {
+				err = werr
+			}
+			return fail(err)
+		}
+		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
+			c.limit.N = unlimited
+			return t.answer(c, resp, stop, werr == nil), nil
+		}
+		if trace != nil && trace.Got1xxResponse != nil {
+			if err := trace.Got1xxResponse(resp.StatusCode, textproto.MIMEHeader(resp.Header)); err != nil {
+				return fail(err)
+			}
+		}
+	}
+}
+
+// answer makes resp give its connection back when its body ends.
+func (t *Transport) answer(c *conn, resp *http.Response, stop func() bool, keep bool) *http.Response {
+	b := &body{inner: resp.Body, c: c, t: t, stop: stop, ctx: resp.Request.Context()}
+	b.keep = keep && !resp.Close && resp.StatusCode != http.StatusSwitchingProtocols
+	if resp.Body == http.NoBody {
+		b.end(true)
+		return resp
+	}
+	resp.Body = b
+	return resp
+}
+
+// body is the body of an answer. Close may be called while Read waits.
+type body struct {
+	inner io.ReadCloser
+	c     *conn
+	t     *Transport
+	stop  func() bool
+	ctx   context.Context //nolint:containedctx // of the one request that the body belongs to
+	keep  bool
+	once  sync.Once
+	err   error // sticks
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	n, err := b.inner.Read(p)
+	if err != nil {
+		if err != io.EOF && b.ctx.Err() != nil { //nolint:errorlint // io.Reader's contract is the bare value
+			err = context.Cause(b.ctx)
+		}
+		b.err = err
+		b.end(err == io.EOF) //nolint:errorlint // as above
+	}
+	return n, err
+}
+
+// Close gives up what has not been read, and the connection with it.
+func (b *body) Close() error {
+	b.end(false)
+	return nil
+}
+
+func (b *body) end(whole bool) {
+	b.once.Do(func() {
+		if b.stop() && whole && b.keep && b.c.in.Buffered() == 0 {
+			b.t.put(b.c)
+			return
+		}
+		b.c.cut()
+	})
+}
+
+// conn takes a kept connection that still stands, or makes one.
+func (t *Transport) conn(ctx context.Context, host string) (c *conn, kept bool, err error) {
+	if ctx.Err() != nil {
+		return nil, false, context.Cause(ctx)
+	}
+	for {
+		if c = t.take(host); c == nil {
+			break
+		}
+		if c.stands() {
+			return c, true, nil
+		}
+		c.cut()
+	}
+	raw, err := t.Dial(ctx, host)
+	if err != nil {
+		return nil, false, err
+	}
+	return newConn(raw, host), false, nil
+}
+
+func (t *Transport) take(host string) *conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := t.idle[host]
+	if len(list) == 0 {
+		return nil
+	}
+	c := list[len(list)-1]
+	list[len(list)-1] = nil
+	t.idle[host] = list[:len(list)-1]
+	if time.Since(c.since) > t.idleTimeout() {
+		for _, old := range t.idle[host] { // older still
+			old.cut()
+		}
+		delete(t.idle, host)
+	}
+	return c // stands decides
+}
+
+func (t *Transport) put(c *conn) {
+	c.since = time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.idle == nil {
+		t.idle = make(map[string][]*conn)
+	}
+	list := t.idle[c.host]
+	// A burst may have left more than the traffic of now needs.
+	if len(list) > 0 && (len(list) >= t.maxIdle() || c.since.Sub(list[0].since) > t.idleTimeout()) {
+		list[0].cut()
+		n := copy(list, list[1:])
+		list = list[:n]
+	}
+	t.idle[c.host] = append(list, c)
+}
+
+func (t *Transport) maxIdle() int {
+	if t.MaxIdle > 0 {
+		return t.MaxIdle
+	}
+	return 512
+}
+
+func (t *Transport) idleTimeout() time.Duration {
+	if t.IdleTimeout > 0 {
+		return t.IdleTimeout
+	}
+	return time.Minute
+}
+
+// CloseIdleConnections closes the connections that carry nothing.
+func (t *Transport) CloseIdleConnections() {
+	t.mu.Lock()
+	idle := t.idle
+	t.idle = nil
+	t.mu.Unlock()
+	for _, list := range idle {
+		for _, c := range list {
+			c.cut()
+		}
+	}
+}
