@@ -31,14 +31,14 @@ func newAdmission(limit int) *admission {
 	return &admission{limit: limit, clients: make(map[string]int), buckets: make(map[string]*bucket)}
 }
 
-// share is how many requests one client may have when n clients have some. All
+// share is how much of limit one client may have when n clients have some. All
 // programs on the node's own machine share one address, so it may have more,
 // but leaves an eighth to the network.
-func share(limit, n int, zone Zone) int {
+func share[N int | int64](limit N, n int, zone Zone) N {
 	if zone == Here {
 		return max(1, limit-limit/8)
 	}
-	return max(1, limit/(n+1))
+	return max(1, limit/N(n+1))
 }
 
 // Waits that refusals name. Places come free at once when a request ends, but

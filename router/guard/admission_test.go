@@ -110,21 +110,53 @@ func TestKeyLimits(t *testing.T) {
 }
 
 func TestMemoryOfBodies(t *testing.T) {
-	m := &memory{limit: 100}
-	a, b := &hold{memory: m}, &hold{memory: m}
-	if !a.take(150) {
+	const mib = 1 << 20
+	m := newMemory(100 * mib)
+	of := func(client string, zone Zone) *hold { return &hold{memory: m, client: client, zone: zone} }
+	a, b := of("a", LAN), of("b", LAN)
+	if !a.take(150 * mib) {
 		t.Error("one request alone must pass whatever its size: it is bounded elsewhere")
 	}
-	if b.take(1) {
+	if b.take(mib) {
 		t.Error("a second one came in above the limit")
 	}
-	a.settle(60)
-	if !b.take(40) || b.take(1) {
+	if p := of("p", LAN); !p.take(small) {
+		t.Error("an ordinary prompt must pass beside it")
+	}
+	a.drop()
+	b.drop()
+	if !a.take(60*mib) || !b.take(40*mib) || b.take(mib) {
 		t.Error("the limit is not kept")
 	}
-	a.settle(0)
-	b.settle(0)
-	if m.used != 0 {
-		t.Errorf("%d bytes left", m.used)
+	a.drop()
+	b.drop()
+
+	// A client alone leaves half for whoever comes next, one beside it a third.
+	fill := func(client string, zone Zone) (holds []*hold) {
+		for {
+			h := of(client, zone)
+			if !h.take(10*mib + small) {
+				h.drop()
+				return holds
+			}
+			holds = append(holds, h)
+		}
+	}
+	script, person := fill("script", LAN), fill("person", LAN)
+	if len(script) != 5 || len(person) != 3 {
+		t.Errorf("the first holds %d of 10, the second %d; want 5 and 3", len(script), len(person))
+	}
+	for _, h := range append(script, person...) {
+		h.drop()
+	}
+	here := fill("127.0.0.1", Here)
+	if len(here) != 8 {
+		t.Errorf("programs of this machine hold %d of 10, want all but an eighth", len(here))
+	}
+	for _, h := range here {
+		h.drop()
+	}
+	if m.used != 0 || len(m.clients) != 0 {
+		t.Errorf("%d bytes of %d clients left", m.used, len(m.clients))
 	}
 }

@@ -5,60 +5,90 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
-// memory bounds what request bodies hold together. Bodies stay in memory for
-// the life of their request, so that it can be sent again to another node.
+// memory bounds what request bodies hold together. Bodies stay there for the
+// life of their request, so that it can be sent again to another node.
 type memory struct {
 	limit int64
 
-	mu   sync.Mutex
-	used int64
+	mu      sync.Mutex
+	used    int64
+	clients map[string]int64 // of it, by client
 }
 
-// take reserves n bytes for a request that has mine already. One request is
-// always let through when nothing else is held, whatever its size.
-func (m *memory) take(mine, n int64) bool {
+func newMemory(limit int64) *memory {
+	return &memory{limit: limit, clients: make(map[string]int64)}
+}
+
+// take reserves n bytes more for a request. One client has no more than its
+// share, as of places, but one request of each client is let through whatever
+// its size, and so is one request alone.
+func (m *memory) take(h *hold, n int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.used+n > m.limit && m.used > mine {
+	mine := m.clients[h.client]
+	others := len(m.clients)
+	if mine == 0 {
+		others++
+	}
+	switch {
+	case m.used+n > m.limit && m.used > h.bytes:
+		return false
+	case mine+n > share(m.limit, others, h.zone) && mine > h.bytes:
 		return false
 	}
 	m.used += n
+	m.clients[h.client] = mine + n
 	return true
 }
 
-func (m *memory) give(n int64) {
+func (m *memory) give(client string, n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.used -= n
+	if m.clients[client] -= n; m.clients[client] <= 0 {
+		delete(m.clients, client)
+	}
 }
+
+// small is how much of each body is not counted: the bound on requests bounds
+// it, and so an ordinary prompt gets in whatever others hold.
+const small = 64 << 10
 
 // hold is what one request has reserved; it belongs to its goroutine.
 type hold struct {
 	memory *memory
-	bytes  int64
+	client string
+	zone   Zone
+	spool  string // directory for what is still coming
+	size   int64  // bytes of the body so far
+	bytes  int64  // of them reserved
 }
 
 func (h *hold) take(n int64) bool {
-	if !h.memory.take(h.bytes, n) {
+	h.size += n
+	more := h.size - small - h.bytes
+	if more <= 0 {
+		return true
+	}
+	if !h.memory.take(h, more) {
 		return false
 	}
-	h.bytes += n
+	h.bytes += more
 	return true
 }
 
-// settle brings the reservation to n bytes or less.
-func (h *hold) settle(n int64) {
-	if n < h.bytes {
-		h.memory.give(h.bytes - n)
-		h.bytes = n
+// drop gives everything back.
+func (h *hold) drop() {
+	if h.bytes > 0 {
+		h.memory.give(h.client, h.bytes)
 	}
+	h.size, h.bytes = 0, 0
 }
 
 type holdKey struct{}
@@ -78,45 +108,21 @@ func ReadBody(req *http.Request, limit int64) ([]byte, *wire.Error) {
 	if !ok {
 		return wire.Decode(encoding, req.Body, limit)
 	}
-	var body []byte
-	var werr *wire.Error
-	switch strings.ToLower(strings.TrimSpace(encoding)) {
-	case "", "identity":
-		body, werr = wire.Decode("", &counted{req.Body, h}, limit)
-	default:
-		// What comes out is known only afterwards: reserve the most it may be.
-		if !h.take(limit) {
-			return nil, busy()
-		}
-		body, werr = wire.Decode(encoding, req.Body, limit)
-	}
-	if werr != nil {
-		h.settle(0)
+	s := &spool{hold: h}
+	defer s.close()
+	if werr := wire.DecodeTo(s, encoding, req.Body, limit); werr != nil {
+		h.drop()
 		if errors.Is(werr, errMemory) {
-			return nil, busy()
+			return nil, wire.ErrBusy(retryFull, "too many large requests at once on this node")
 		}
 		return nil, werr
 	}
-	h.settle(int64(len(body)))
-	return body, nil
-}
-
-func busy() *wire.Error {
-	return wire.ErrBusy(retryFull, "too many large requests at once on this node")
-}
-
-// counted reserves memory for what is read through it.
-type counted struct {
-	r io.Reader
-	h *hold
-}
-
-func (c *counted) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	if n > 0 && !c.h.take(int64(n)) {
-		return n, errMemory
+	body, err := s.whole()
+	if err != nil {
+		h.drop()
+		return nil, wire.ErrInternal(err)
 	}
-	return n, err
+	return body, nil
 }
 
 // steady reads a request's body and ends the wait for a client that stopped

@@ -45,6 +45,9 @@ type Config struct {
 	PerAddr  int   // connections per client address; default 512, loopback four times that
 	Memory   int64 // bytes of request bodies at once; default 1 GiB
 
+	// Spool is a directory for large bodies while they come; default os.TempDir.
+	Spool string
+
 	// Subnets lists this machine's subnets; nil asks the system.
 	Subnets func() []netip.Prefix
 	Logger  *slog.Logger // nil discards
@@ -102,7 +105,7 @@ func New(c Config) (*Guard, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	g := &Guard{
-		config: c, admission: newAdmission(c.InFlight), memory: &memory{limit: c.Memory},
+		config: c, admission: newAdmission(c.InFlight), memory: newMemory(c.Memory),
 		log: c.Logger.With("component", "guard"), quiet: newQuiet(),
 	}
 	if err := g.Update(c); err != nil {
@@ -206,8 +209,8 @@ func (g *Guard) serve(w http.ResponseWriter, req *http.Request, next http.Handle
 
 // pass hands a request to the handler, with its body and answer bounded.
 func (g *Guard) pass(w http.ResponseWriter, req *http.Request, caller Caller, next http.Handler) {
-	h := &hold{memory: g.memory}
-	defer h.settle(0)
+	h := &hold{memory: g.memory, client: caller.Name, zone: caller.Zone, spool: g.config.Spool}
+	defer h.drop()
 	ctx := withHold(context.WithValue(req.Context(), callerKey{}, caller), h)
 	req = req.WithContext(ctx)
 	control := http.NewResponseController(w)

@@ -20,6 +20,9 @@ func (n *Node) buildGuard() (*guard.Guard, error) {
 	c := n.config.Guard
 	c.Keys = apikeys.Open(filepath.Join(n.config.StateDir, apikeys.File))
 	c.Hosts = n.hosts(c.Hosts)
+	if c.Spool == "" {
+		c.Spool = n.config.StateDir // the system's may be memory, too
+	}
 	if c.Logger == nil {
 		c.Logger = n.config.Logger
 	}

@@ -1,11 +1,13 @@
 package wire
 
 import (
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -15,15 +17,25 @@ import (
 // to have.
 const maxWindow = 8 << 20
 
-// Decode reads a request body and undoes its Content-Encoding, which is "",
-// "identity", "gzip" or "zstd". Neither what is read nor what comes out may
-// exceed limit bytes, so a decompression bomb costs at most limit bytes of
-// memory and the time to produce them; that is also why no ratio is checked.
+// Decode is DecodeTo into memory.
+func Decode(encoding string, body io.Reader, limit int64) ([]byte, *Error) {
+	var out bytes.Buffer
+	if err := DecodeTo(&out, encoding, body, limit); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// DecodeTo reads a request body and writes it to dst without its
+// Content-Encoding, which is "", "identity", "gzip" or "zstd". Neither what is
+// read nor what is written may exceed limit bytes (of more, dst may get one
+// byte above it), so a decompression bomb costs the time to produce limit
+// bytes; that is also why no ratio is checked.
 //
 // Errors: 415 for another encoding, 413 over limit, 400 for data that is
-// corrupt or ends early. Err holds the cause, among them the reader's own
-// errors.
-func Decode(encoding string, body io.Reader, limit int64) ([]byte, *Error) {
+// corrupt or ends early. Err holds the cause, among them the reader's and the
+// writer's own errors.
+func DecodeTo(dst io.Writer, encoding string, body io.Reader, limit int64) *Error {
 	source := &bounded{r: body, left: limit}
 	var r io.Reader = source
 	switch strings.ToLower(strings.TrimSpace(encoding)) {
@@ -31,7 +43,7 @@ func Decode(encoding string, body io.Reader, limit int64) ([]byte, *Error) {
 	case "gzip", "x-gzip":
 		z, err := gzip.NewReader(source)
 		if err != nil {
-			return nil, decodeError(err, limit)
+			return decodeError(err, limit)
 		}
 		r = z
 	case "zstd":
@@ -39,22 +51,27 @@ func Decode(encoding string, body io.Reader, limit int64) ([]byte, *Error) {
 		z, err := zstd.NewReader(source, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(uint64(max(limit, maxWindow))))
 		if err != nil {
-			return nil, decodeError(err, limit)
+			return decodeError(err, limit)
 		}
 		defer z.Close()
 		r = z
 	default:
-		return nil, ErrEncoding(encoding)
+		return ErrEncoding(encoding)
 	}
-	out, err := io.ReadAll(io.LimitReader(r, limit+1))
+	buf := copyBuffers.Get().(*[]byte) //nolint:errcheck // of no other type
+	defer copyBuffers.Put(buf)
+	n, err := io.CopyBuffer(dst, io.LimitReader(r, limit+1), *buf)
 	switch {
 	case err != nil:
-		return nil, decodeError(err, limit)
-	case int64(len(out)) > limit:
-		return nil, ErrTooLarge(limit)
+		return decodeError(err, limit)
+	case n > limit:
+		return ErrTooLarge(limit)
 	}
-	return out, nil
+	return nil
 }
+
+// copyBuffers spare small requests an allocation many times their size.
+var copyBuffers = sync.Pool{New: func() any { return new(make([]byte, 32<<10)) }}
 
 var errOverLimit = errors.New("wire: body over its limit")
 
