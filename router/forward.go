@@ -115,12 +115,14 @@ func loadText(load *mesh.Load) string {
 	return text
 }
 
+// headerInt is a count or milliseconds, 0 when there is none that makes sense:
+// more than 24 days, or tokens, would overflow what is reckoned with them.
 func headerInt(h http.Header, key string) int {
-	n, err := strconv.Atoi(h.Get(key))
+	n, err := strconv.ParseInt(h.Get(key), 10, 32)
 	if err != nil || n < 0 {
 		return 0
 	}
-	return n
+	return int(n)
 }
 
 // hopHeaders are dropped on both ways: they speak of one connection

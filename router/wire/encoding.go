@@ -58,7 +58,7 @@ func DecodeTo(dst io.Writer, encoding string, body io.Reader, limit int64) *Erro
 	default:
 		return ErrEncoding(encoding)
 	}
-	buf := copyBuffers.Get().(*[]byte) //nolint:errcheck // of no other type
+	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
 	n, err := io.CopyBuffer(dst, io.LimitReader(r, limit+1), *buf)
 	switch {
