@@ -22,6 +22,7 @@ import (
 //	numbers  uvarints: seq, running, waiting, free VRAM, RAM, disk, dropped, count
 //	models   count times: uvarint length, record
 //	written  uvarint
+//	trouble  uvarint
 //	...      whatever a later version adds; readers skip it
 //
 // A record is the key (uvarint length, bytes), a uvarint mask of the fields
@@ -97,7 +98,7 @@ func EncodeLoad(l *Load, now time.Time, limit int) ([]byte, error) {
 	for _, v := range []uint64{l.Seq, count(l.Running), count(l.Waiting), l.FreeVRAM, l.FreeRAM, l.FreeDisk} {
 		b = binary.AppendUvarint(b, v)
 	}
-	room := limit - len(b) - 2*binary.MaxVarintLen16 - 1 - uvarintLen(l.Written)
+	room := limit - len(b) - 2*binary.MaxVarintLen16 - 1 - uvarintLen(l.Written) - uvarintLen(count(l.Trouble))
 	if room < 0 {
 		return nil, fmt.Errorf("mesh: a load report does not fit into %d bytes", limit)
 	}
@@ -116,7 +117,8 @@ func EncodeLoad(l *Load, now time.Time, limit int) ([]byte, error) {
 	}
 	b = binary.AppendUvarint(b, min(count(l.Dropped)+uint64(len(l.Models)-sent), math.MaxUint16))
 	b = binary.AppendUvarint(b, uint64(sent))
-	return binary.AppendUvarint(append(b, records...), l.Written), nil
+	b = binary.AppendUvarint(append(b, records...), l.Written)
+	return binary.AppendUvarint(b, count(l.Trouble)), nil
 }
 
 // ranked is the order in which models are written: indexes into l.Models.
@@ -235,6 +237,7 @@ func DecodeLoad(b []byte, now time.Time) (*Load, error) {
 		l.Models = append(l.Models, m)
 	}
 	l.Written = r.uvarint()
+	l.Trouble = r.count()
 	if r.err != nil {
 		return nil, r.err
 	}

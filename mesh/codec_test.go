@@ -15,7 +15,7 @@ import (
 func fullLoad() *Load {
 	return &Load{
 		Node: idOf("node"), Incarnation: uint64(epoch.UnixNano()), Seq: 77,
-		Up: true, Draining: true, Foreign: true, Running: 3, Waiting: 200, Written: 123_456,
+		Up: true, Draining: true, Foreign: true, Running: 3, Waiting: 200, Written: 123_456, Trouble: 7,
 		FreeVRAM: 24 << 30, FreeRAM: 64 << 30, FreeDisk: 2 << 40,
 		Models: []ModelLoad{
 			{

@@ -18,6 +18,9 @@ type Load struct {
 	Waiting int `json:"waiting"` // requests admitted that wait for one
 
 	Written uint64 `json:"written,omitzero"` // tokens written since the node's process started
+	// Trouble is for how many seconds more the node's own failures in a row
+	// speak against it; 0 it works.
+	Trouble int `json:"trouble_seconds,omitzero"`
 
 	FreeVRAM uint64 `json:"free_vram,omitzero"` // bytes, 0 unknown
 	FreeRAM  uint64 `json:"free_ram,omitzero"`  // bytes, 0 unknown

@@ -39,7 +39,7 @@ func significant(a, b *Load) bool {
 	if a == nil || b == nil {
 		return a != b
 	}
-	if a.Up != b.Up || a.Draining != b.Draining || a.Foreign != b.Foreign ||
+	if b.Trouble > a.Trouble || a.Trouble > 0 && b.Trouble == 0 || a.Up != b.Up || a.Draining != b.Draining || a.Foreign != b.Foreign ||
 		a.Running != b.Running || a.Waiting != b.Waiting || len(a.Models) != len(b.Models) {
 		return true
 	}

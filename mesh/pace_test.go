@@ -44,6 +44,7 @@ func TestSignificant(t *testing.T) {
 		{"down", func(l *Load) { l.Up = false }, true},
 		{"draining", func(l *Load) { l.Draining = true }, true},
 		{"foreign work", func(l *Load) { l.Foreign = true }, true},
+		{"in trouble", func(l *Load) { l.Trouble = 5 }, true},
 		{"one request more", func(l *Load) { l.Running++ }, true},
 		{"one waits", func(l *Load) { l.Waiting++ }, true},
 		{"a little memory", func(l *Load) { l.FreeVRAM -= 100 << 20 }, false},

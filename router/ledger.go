@@ -114,17 +114,25 @@ func (l *Ledger) Worked(node mesh.NodeID) {
 	delete(l.trouble, node)
 }
 
-// Troubles lists what is left of each node's penalty.
-func (l *Ledger) Troubles(v *mesh.View, now time.Time) map[mesh.NodeID]time.Duration {
+// left is what is left of one node's penalty.
+func (l *Ledger) left(node mesh.NodeID, now time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var out map[mesh.NodeID]time.Duration
+	return max(l.trouble[node].until.Sub(now), 0)
+}
+
+// Troubles lists what is left of each node's penalty: for what was seen of it
+// from here, or for what it says of itself, whichever is more.
+func (l *Ledger) Troubles(v *mesh.View, now time.Time) map[mesh.NodeID]time.Duration {
+	out := admitted(v, now)
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for id, t := range l.trouble {
 		if m, ok := v.Member(id); ok && reborn(m, t.at) {
 			delete(l.trouble, id)
 			continue
 		}
-		if left := t.until.Sub(now); left > 0 {
+		if left := t.until.Sub(now); left > out[id] {
 			if out == nil {
 				out = map[mesh.NodeID]time.Duration{}
 			}
@@ -138,4 +146,23 @@ func (l *Ledger) Troubles(v *mesh.View, now time.Time) map[mesh.NodeID]time.Dura
 // life as a member did. (Its own start time is by its own clock.)
 func reborn(m *mesh.Member, at time.Time) bool {
 	return m.Status == mesh.Alive && m.Since.After(at)
+}
+
+// admitted is what nodes say of their own failures, as old as their reports are.
+func admitted(v *mesh.View, now time.Time) map[mesh.NodeID]time.Duration {
+	var out map[mesh.NodeID]time.Duration
+	for _, m := range v.Members() {
+		if m.Load == nil || m.Load.Trouble == 0 || m.Self {
+			continue
+		}
+		left := min(time.Duration(m.Load.Trouble)*time.Second, troubleMax) - now.Sub(m.Heard)
+		if left <= 0 {
+			continue
+		}
+		if out == nil {
+			out = map[mesh.NodeID]time.Duration{}
+		}
+		out[m.ID] = left
+	}
+	return out
 }

@@ -59,3 +59,29 @@ func TestTroubleDoublesAndClears(t *testing.T) {
 		t.Errorf("after the node came back: %v, want nothing", got)
 	}
 }
+
+// What a node says of its own failures counts like what was seen of them, for
+// as long as it said, and no longer than anything does.
+func TestTroubleThatANodeAdmits(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	view := func(seconds int) *mesh.View {
+		return mesh.NewView(1, now, []*mesh.Member{{ID: "a", Status: mesh.Alive, Heard: now, Load: &mesh.Load{Trouble: seconds}}})
+	}
+	l := NewLedger()
+	if got := l.Troubles(view(10), now.Add(4*time.Second))["a"]; got != 6*time.Second {
+		t.Errorf("10 s, told 4 s ago: %v", got)
+	}
+	if got := l.Troubles(view(10), now.Add(10*time.Second)); got != nil {
+		t.Errorf("over: %v", got)
+	}
+	if got := l.Troubles(view(1<<20), now)["a"]; got != troubleMax {
+		t.Errorf("at most: %v", got)
+	}
+	l.Failed("a", now)
+	if got := l.Troubles(view(2), now)["a"]; got != troubleBase {
+		t.Errorf("seen more than it says: %v", got)
+	}
+	if got := l.Troubles(view(20), now)["a"]; got != 20*time.Second {
+		t.Errorf("it says more than was seen: %v", got)
+	}
+}

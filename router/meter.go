@@ -28,10 +28,11 @@ type meter struct {
 	chunks  int
 	started time.Time
 	once    sync.Once
+	verdict func(ok bool) // is told at the end whether Ollama did its work; not when others ended it
 }
 
-func newMeter(j *job, resp *http.Response, leave func(backend.Usage), local Backend) *meter {
-	m := &meter{resp: resp, job: j, leave: leave, local: local, started: time.Now()}
+func newMeter(j *job, resp *http.Response, leave func(backend.Usage), local Backend, verdict func(ok bool)) *meter {
+	m := &meter{resp: resp, job: j, leave: leave, local: local, started: time.Now(), verdict: verdict}
 	if streamed(resp.Header) {
 		m.scanner, m.tail = wire.NewScanner(j.kind.Framing(), 0), wire.NewTail(j.kind)
 	}
@@ -44,7 +45,10 @@ func (m *meter) Read(p []byte) (int, error) {
 		m.look(p[:n])
 	}
 	if err == io.EOF {
+		m.verdict(m.tail == nil || m.tail.Ended() || m.tail.Runaway())
 		m.end()
+	} else if err != nil {
+		m.verdict(false)
 	}
 	return n, err
 }

@@ -71,7 +71,13 @@ func (r *Router) execute(ctx context.Context, j *job) (*answer, error) {
 	req.Header = j.header
 	req.ContentLength = j.length
 	resp, err := r.backend.Do(req) //nolint:bodyclose // the meter closes it
+	verdict := func(ok bool) {
+		if ctx.Err() == nil && j.kind.Inference() {
+			r.judge(ok)
+		}
+	}
 	if err != nil {
+		verdict(false)
 		leave(backend.Usage{})
 		if !connected.Load() && ctx.Err() == nil {
 			r.backend.Poke()
@@ -85,7 +91,14 @@ func (r *Router) execute(ctx context.Context, j *job) (*answer, error) {
 	if closing != "" {
 		resp.Header.Set(headerClosing, closing)
 	}
-	m := newMeter(j, resp, leave, r.backend)
+	switch { // 4xx and a full queue say nothing about the node
+	case resp.StatusCode >= http.StatusInternalServerError && resp.StatusCode != http.StatusServiceUnavailable:
+		verdict(false)
+		verdict = func(bool) {}
+	case resp.StatusCode >= http.StatusBadRequest:
+		verdict = func(bool) {}
+	}
+	m := newMeter(j, resp, leave, r.backend, verdict)
 	return &answer{
 		status: resp.StatusCode, header: resp.Header, body: m, close: m.Close,
 		load: func() *mesh.Load { return nil },
@@ -294,4 +307,28 @@ func (r *Router) answerPeer(ctx context.Context, w http.ResponseWriter, a *answe
 			panic(http.ErrAbortHandler)
 		}
 	}
+}
+
+// judge books how the local Ollama did. A node says in its reports that it is
+// in trouble, so that not every other has to find it out by a request of its
+// own; and it speaks for nobody else.
+func (r *Router) judge(ok bool) {
+	self := r.mesh.View().Self()
+	switch {
+	case self == nil:
+	case ok:
+		r.ledger.Worked(self.ID)
+	default:
+		r.ledger.Failed(self.ID, time.Now())
+	}
+}
+
+// Trouble is for how long the failures of this node's own Ollama still speak
+// against it.
+func (r *Router) Trouble() time.Duration {
+	self := r.mesh.View().Self()
+	if self == nil {
+		return 0
+	}
+	return r.ledger.left(self.ID, time.Now())
 }

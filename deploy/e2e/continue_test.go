@@ -13,101 +13,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/lab"
-	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/need"
-	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/realollama"
 )
-
-// fleet is an ingress without Ollama and three owners with the same models, so
-// that one can be dead or coming back while the others serve.
-type fleet struct {
-	t       *testing.T
-	lab     *lab.Lab
-	ingress *host
-	owners  []*owner
-	models  []string
-}
-
-type owner struct {
-	*host
-	ollama *realollama.Ollama
-}
-
-func newFleet(t *testing.T, owners int, models ...string) *fleet {
-	t.Helper()
-	need.NotShort(t, "hosts with real Ollamas")
-	f := &fleet{t: t, lab: lab.Up(t, owners+1), models: models}
-	for i := 1; i <= owners; i++ {
-		o := &owner{host: newHost(t, f.lab.Node(i))}
-		o.ollama = realollama.Start(t, realollama.Options{On: f.lab.Node(i), Models: models})
-		f.owners = append(f.owners, o)
-	}
-	f.ingress = newHost(t, f.lab.Node(owners+1))
-	f.ingress.join()
-	for _, o := range f.owners {
-		o.join()
-	}
-	f.ready()
-	return f
-}
-
-// ready waits until the ingress knows every owner with its models, and has
-// every model warm in every Ollama.
-func (f *fleet) ready() {
-	f.t.Helper()
-	var wait sync.WaitGroup
-	for _, o := range f.owners {
-		wait.Go(func() {
-			for _, m := range f.models {
-				r := askURL(f.t.Context(), o.HTTPClient(), o.ollama.URL+"/api/generate", map[string]any{
-					"model": m, "prompt": "warm", "keep_alive": -1, "options": map[string]any{"num_predict": 1},
-				})
-				if r.err != nil {
-					f.t.Errorf("%s: %v", o, r.err)
-				}
-			}
-		})
-	}
-	wait.Wait()
-	await(f.t, 30*time.Second, "every owner known with its warm models", func() bool {
-		m, _ := f.ingress.members()
-		n := 0
-		for _, member := range m.Members {
-			if member.Status == "alive" && member.Ollama != "" && len(member.Models) == len(f.models) {
-				n++
-			}
-		}
-		return n == len(f.owners)
-	})
-}
-
-// named is the owner with that name.
-func (f *fleet) named(name string) *owner {
-	for _, o := range f.owners {
-		if o.String() == name {
-			return o
-		}
-	}
-	f.t.Fatalf("nobody is called %q", name)
-	return nil
-}
-
-// kill ends a node and its Ollama at once, as a crash of the machine's user
-// space would.
-func (o *owner) kill() {
-	o.proc.Kill()
-	o.ollama.Kill()
-}
-
-// revive starts both again.
-func (o *owner) revive() {
-	o.ollama.Restart()
-	o.host.join()
-}
 
 // dialect is a streaming route with a request for it.
 type dialect struct {
@@ -253,7 +161,7 @@ func (s *spoken) line(line string) string {
 // the same to the byte as without that.
 func TestAKilledNodesAnswerIsTheSameToTheByte(t *testing.T) {
 	const tokens, rounds = 60, 20
-	f := newFleet(t, 3, "mid")
+	f := newFleet(t, 4, "mid")
 	var gaps []time.Duration
 	for _, d := range dialects("mid", tokens) {
 		want := f.speak(d, 0, nil)
@@ -264,49 +172,53 @@ func TestAKilledNodesAnswerIsTheSameToTheByte(t *testing.T) {
 		for i := range rounds {
 			k := 1 + i*(tokens-3)/(rounds-1)
 			var dead *owner
+			f.hold(k)
 			got := f.speak(d, k, func(node string) {
 				dead = f.named(node)
 				dead.kill()
 			})
+			f.let()
 			switch {
 			case got.err != nil || !got.end || len(got.reasons) != 1:
 				t.Errorf("%s killed after %d: %+v", d.path, k, got)
+			case got.path == "" || dead == nil:
+				t.Errorf("%s killed after %d: it was not continued: %+v", d.path, k, got)
 			case got.text != want.text:
-				t.Errorf("%s killed after %d (%s): got\n%q, want\n%q", d.path, k, got.path, got.text, want.text)
+				t.Errorf("%s killed after %d (%s by %s): got\n%q, want\n%q", d.path, k, got.path, got.node, got.text, want.text)
 			case got.output != want.output || got.reasons[0] != want.reasons[0]:
 				t.Errorf("%s killed after %d: ended %v with %d tokens, want %v with %d", d.path, k, got.reasons, got.output, want.reasons, want.output)
-			case got.path == "":
-				t.Errorf("%s killed after %d: it was not continued, so the kill came too late to test anything", d.path, k)
 			default:
 				same++
 				gaps = append(gaps, got.gap)
 			}
-			if dead != nil {
-				dead.revive()
-				f.ready()
-			}
+			f.replace(dead)
 		}
 		t.Logf("%s: %d of %d are byte-identical", d.path, same, rounds)
 	}
+	f.replace(nil)
 	if len(gaps) == 0 {
 		return
 	}
 	slices.Sort(gaps)
-	t.Logf("silence after the kill: p50 %v, p90 %v, most %v (%d kills)",
+	t.Logf("silence from the kill to the next token: p50 %v, p90 %v, max %v (%d kills)",
 		gaps[len(gaps)/2], gaps[len(gaps)*9/10], gaps[len(gaps)-1], len(gaps))
 }
 
 // The same for a machine that is cut off without a word: no reset arrives, and
 // the ingress must find out by itself.
 func TestABlackHoledNodesAnswerGoesOnWithinFiveSeconds(t *testing.T) {
-	const tokens = 60
+	const tokens, k = 60, 20
 	f := newFleet(t, 2, "mid")
 	for _, d := range dialects("mid", tokens) {
 		want := f.speak(d, 0, nil)
 		if want.err != nil || want.output != tokens {
 			t.Fatalf("%s, unbroken: %+v", d.path, want)
 		}
-		got := f.speak(d, 20, func(node string) { f.lab.BlackHole(f.named(node).Index()) })
+		f.hold(k)
+		got := f.speak(d, k, func(node string) {
+			f.lab.BlackHole(f.named(node).Index())
+			f.let() // it writes on, into the hole
+		})
 		if got.err != nil || !got.end || got.text != want.text || got.output != tokens || got.path == "" {
 			t.Errorf("%s: %+v, want %q", d.path, got, want.text)
 		}
@@ -315,6 +227,6 @@ func TestABlackHoledNodesAnswerGoesOnWithinFiveSeconds(t *testing.T) {
 			t.Errorf("%s: %v of silence", d.path, got.gap)
 		}
 		f.lab.Heal()
-		f.ready()
+		f.serving(2)
 	}
 }

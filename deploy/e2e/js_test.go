@@ -56,7 +56,9 @@ func TestOfficialClientsSeeNoSeam(t *testing.T) {
 		}
 		for _, k := range []int{1, 20, 55} {
 			before := f.lost()
+			f.hold(k)
 			text, end, err := f.script(dir, d, k)
+			f.let()
 			switch {
 			case err != nil:
 				t.Errorf("%s killed after %d: %v", d.path, k, err)
@@ -65,7 +67,7 @@ func TestOfficialClientsSeeNoSeam(t *testing.T) {
 			case f.lost() == before:
 				t.Errorf("%s: nobody was killed", d.path)
 			}
-			f.ready()
+			f.replace(nil)
 		}
 	}
 }
@@ -125,7 +127,7 @@ func (f *fleet) script(dir string, d dialect, k int) (text string, end ending, e
 		if pieces++; pieces == k {
 			dead := f.named(node)
 			dead.kill()
-			defer dead.revive()
+			defer f.reviver.Go(dead.revive)
 		}
 	}
 	err = cmd.Wait()

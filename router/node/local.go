@@ -30,6 +30,8 @@ type voice struct {
 	disk  *disk
 	cloud bool
 	log   *slog.Logger
+	// trouble is for how long the node's own failures still speak against it.
+	trouble func() time.Duration
 }
 
 func (v voice) Announce(c mesh.Card) {
@@ -41,6 +43,7 @@ func (v voice) Announce(c mesh.Card) {
 
 func (v voice) Publish(l mesh.Load) {
 	l.FreeDisk = v.disk.free()
+	l.Trouble = int((v.trouble() + time.Second - 1) / time.Second)
 	v.mesh.Publish(l)
 }
 

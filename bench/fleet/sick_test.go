@@ -1,0 +1,80 @@
+package fleet_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/bench/fleet"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/admin"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/ollamatest"
+)
+
+// One ingress finds a node failing; the node says so itself, and no other
+// ingress has to find it out by a request of its own. That passes, and where
+// nobody else can it never counts.
+func TestAFailingNodeIsKnownToAll(t *testing.T) {
+	specs := []fleet.Spec{
+		{Name: "one", Hardware: box()}, {Name: "two", Hardware: box()},
+		owner("a", "0.33.0", 4, slow(0)), owner("b", "0.33.0", 4, slow(0)),
+	}
+	f := startGrace(t, nil, time.Second, specs...)
+	one, two, a := f.Node(0), f.Node(1), f.Node(2)
+	trouble := func(n *fleet.Node) time.Duration {
+		return n.Router().Snapshot(router.Request{Key: "m:latest"}).Trouble[a.ID()]
+	}
+	until := func(what string, limit time.Duration, ok func() bool) {
+		t.Helper()
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for began := time.Now(); !ok(); <-tick.C {
+			if time.Since(began) > limit {
+				t.Fatalf("not within %v: %s", limit, what)
+			}
+		}
+	}
+	ask := func(n *fleet.Node) string {
+		t.Helper()
+		got := fleet.Ask(t.Context(), n.Endpoint(), "m", "x", 4, true)
+		if got.Err != nil {
+			t.Errorf("%+v", got)
+		}
+		return got.Node
+	}
+	drain := func(on bool) {
+		t.Helper()
+		if _, err := (admin.Client{Base: one.Endpoint()}).Drain(t.Context(), "b", admin.DrainOrder{On: on}); err != nil {
+			t.Fatal(err)
+		}
+		seenByAll(t, f, func(v *mesh.View) bool { return memberOf(v, f.Node(3)).Draining() == on })
+	}
+	drain(true)
+	ask(one) // now a has it in memory, and is asked first
+	drain(false)
+	heal := a.Ollama.Fault(ollamatest.Fault{Kind: ollamatest.Status, Status: 500, Times: ollamatest.Always})
+	until("the first ingress meets the failure", 20*time.Second, func() bool { ask(one); return trouble(one) > 0 })
+	met := time.Now()
+	until("the second one knows", 5*time.Second, func() bool { return trouble(two) > 0 })
+	t.Logf("known to the other ingress %v after the failure", time.Since(met).Round(time.Millisecond))
+	tried := a.Ollama.Stats().Requests["POST /api/generate"]
+	for range 10 {
+		if by := ask(two); by != "b" {
+			t.Errorf("answered by %s", by)
+		}
+	}
+	if now := a.Ollama.Stats().Requests["POST /api/generate"]; now != tried {
+		t.Errorf("the second ingress tried it %d times", now-tried)
+	}
+	// It is not out for ever, and not out at all where nobody else can.
+	until("the trouble is over", 20*time.Second, func() bool { return trouble(one) == 0 && trouble(two) == 0 })
+	ask(one)
+	heal()
+	drain(true)
+	for range 3 {
+		if by := ask(two); by != "a" {
+			t.Errorf("well again, and the only one: answered by %s", by)
+		}
+	}
+	until("nobody holds it against it", 5*time.Second, func() bool { return trouble(one) == 0 && trouble(two) == 0 })
+}
