@@ -10,10 +10,13 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/admin"
 )
 
+// defaultAPI is where a node listens for clients unless it is told otherwise.
+const defaultAPI = "127.0.0.1:11435"
+
 // apiFlag names the node that a command talks to.
 func apiFlag() cli.Flag {
 	return &cli.StringFlag{
-		Name: "api", Value: "127.0.0.1:11435", EnvVars: []string{"KAGE_API"},
+		Name: "api", Value: defaultAPI, EnvVars: []string{"KAGE_API"},
 		Usage: "client address of the node to ask; a node answers its own machine only",
 	}
 }
@@ -23,8 +26,9 @@ func jsonFlag() cli.Flag {
 }
 
 // adminClient is the client for the node that --api names.
-func adminClient(c *cli.Context) (admin.Client, error) {
-	addr := c.String("api")
+func adminClient(c *cli.Context) (admin.Client, error) { return clientOf(c.String("api")) }
+
+func clientOf(addr string) (admin.Client, error) {
 	if strings.HasPrefix(addr, "http://") || strings.HasPrefix(addr, "https://") {
 		return admin.Client{Base: addr}, nil
 	}

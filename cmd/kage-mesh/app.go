@@ -20,9 +20,8 @@ func newApp(e environment) *cli.App {
 			e.keygenCommand(), e.keysCommand(), e.evictCommand(), e.trustCommand(),
 			e.apikeysCommand(), e.demoCommand(),
 			e.configCommand(), e.serviceCommand(), e.mcpCommand(),
-			e.versionCommand(), e.completionCommand(),
+			e.versionCommand(), e.completionCommand(), e.manCommand(),
 		},
-		EnableBashCompletion:   true,
 		HideVersion:            true, // `kage-mesh version` says more
 		Suggest:                true,
 		UseShortOptionHandling: true,

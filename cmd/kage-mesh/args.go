@@ -7,10 +7,6 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// completionFlag is what a shell appends to ask what may come next; it must
-// stay the last argument.
-const completionFlag = "--generate-bash-completion"
-
 // flagsFirst moves the flags of a command line in front of its arguments, so
 // that `explain MODEL --json` means the same as `explain --json MODEL`: the
 // library takes everything after the first argument for arguments.
@@ -21,10 +17,7 @@ func flagsFirst(commands []*cli.Command, args []string) []string {
 	}
 	flags, rest := command.Flags, args[n:]
 	out := slices.Clone(args[:n])
-	var arguments, last []string
-	if n := len(rest); n > 0 && rest[n-1] == completionFlag {
-		rest, last = rest[:n-1], rest[n-1:]
-	}
+	var arguments []string
 	for len(rest) > 0 {
 		word := rest[0]
 		rest = rest[1:]
@@ -41,7 +34,7 @@ func flagsFirst(commands []*cli.Command, args []string) []string {
 			}
 		}
 	}
-	return append(append(out, arguments...), last...)
+	return append(out, arguments...)
 }
 
 // commandOf finds the command that a command line names, and the number of
@@ -55,27 +48,6 @@ func commandOf(commands []*cli.Command, args []string) (found *cli.Command, n in
 		found, commands = commands[i], commands[i].Subcommands
 	}
 	return found, n
-}
-
-// flagOffers answers a shell that asks which flag may come next; !ok when it
-// asks something else. The library cannot: it reads the flag that is still
-// being typed and fails on it.
-func flagOffers(app *cli.App, args []string) (offers []string, ok bool) {
-	n := len(args)
-	if n < 2 || args[n-1] != completionFlag || !strings.HasPrefix(args[n-2], "-") {
-		return nil, false
-	}
-	flags := app.Flags
-	if command, _ := commandOf(app.Commands, args); command != nil {
-		flags = command.Flags
-	}
-	for _, f := range flags {
-		name := "--" + f.Names()[0]
-		if strings.HasPrefix(name, args[n-2]) {
-			offers = append(offers, name)
-		}
-	}
-	return offers, true
 }
 
 // wantsValue reports whether the word after a flag is its value.

@@ -27,7 +27,6 @@ func TestFlagsFirst(t *testing.T) {
 		{"km explain -- m --json", "km explain -- m --json"},
 		{"km explain m -", "km explain m -"},
 		{"km explain m --id", "km explain --id m"},
-		{"km explain m --generate-bash-completion", "km explain m --generate-bash-completion"},
 		{"km models pull m --node a", "km models pull --node a m"},
 		{"km models m --node a", "km models m --node a"},
 		{"km nosuch m --json", "km nosuch m --json"},
@@ -41,23 +40,5 @@ func TestFlagsFirst(t *testing.T) {
 	before := slices.Clone(args)
 	if flagsFirst(commands, args); !slices.Equal(args, before) {
 		t.Error("the caller's arguments were changed")
-	}
-}
-
-func TestFlagsAreOffered(t *testing.T) {
-	tests := []struct {
-		words []string
-		want  string // "": the library answers
-	}{
-		{[]string{"members", "--j"}, "--json\n"},
-		{[]string{"members", "--nosuch"}, "\n"},
-		{[]string{"explain", "llama3.2", "--prompt"}, "--prompt-tokens\n"},
-		{[]string{"join", "--drain"}, "--drain-grace\n"},
-	}
-	for _, tt := range tests {
-		r := run(t, nil, append(tt.words, completionFlag)...)
-		if r.code != 0 || r.stdout != strings.TrimPrefix(tt.want, "\n") {
-			t.Errorf("%v: %+v", tt.words, r)
-		}
 	}
 }

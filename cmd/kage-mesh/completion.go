@@ -10,8 +10,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// The scripts ask the program itself what may come next, so that they never
-// go stale: every shell calls it with --generate-bash-completion.
+// The scripts ask the program itself what may come next, see completeWord, so
+// that they never go stale.
 var (
 	//go:embed completion/bash.sh
 	bashCompletion string
@@ -37,11 +37,6 @@ func (e environment) completionCommand() *cli.Command {
 			"zsh:         source <(kage-mesh completion zsh)\n" +
 			"fish:        kage-mesh completion fish > ~/.config/fish/completions/kage-mesh.fish\n" +
 			"powershell:  kage-mesh completion powershell | Out-String | Invoke-Expression",
-		BashComplete: func(*cli.Context) {
-			for _, s := range shells {
-				fmt.Fprintln(e.stdout, s)
-			}
-		},
 		Action: func(c *cli.Context) error {
 			script, ok := scripts[c.Args().First()]
 			if !ok || c.NArg() != 1 {

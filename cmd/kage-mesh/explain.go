@@ -37,8 +37,7 @@ func (e environment) explainCommand() *cli.Command {
 			&cli.StringFlag{Name: "id", Usage: "the request's `ID`, which decides near ties"},
 			&cli.StringFlag{Name: "request", Usage: "explain the request with this `ID`, or the 'last' one"},
 		},
-		BashComplete: e.completeModels,
-		Action:       e.explain,
+		Action: e.explain,
 	})
 }
 

@@ -47,13 +47,13 @@ func (e environment) main(args []string) int {
 			}
 		}
 	}()
-	app := newApp(e)
-	if offers, ok := flagOffers(app, args); ok {
-		for _, o := range offers {
+	if len(args) > 1 && args[1] == completeWord {
+		for _, o := range e.complete(ctx, args[2:]) {
 			fmt.Fprintln(e.stdout, o)
 		}
 		return codeOK
 	}
+	app := newApp(e)
 	err := app.RunContext(ctx, flagsFirst(app.Commands, args))
 	if err == nil {
 		return codeOK

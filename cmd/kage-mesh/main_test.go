@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -133,46 +132,6 @@ func TestVersionJSON(t *testing.T) {
 	var b buildInfo
 	if err := json.Unmarshal([]byte(run(t, nil, "version", "--json").stdout), &b); err != nil || b.Version == "" || b.Protocol == 0 {
 		t.Errorf("%+v, %v", b, err)
-	}
-}
-
-// The completion scripts are taken by their shells, where they are installed,
-// and bash's offers what there is.
-func TestCompletionScripts(t *testing.T) {
-	for shell, check := range map[string][]string{
-		"bash": {"-n"}, "zsh": {"-n"}, "fish": {"--no-execute"},
-	} {
-		script := run(t, nil, "completion", shell)
-		if script.code != 0 || script.stdout == "" {
-			t.Errorf("%s: %+v", shell, script)
-		}
-		path, err := exec.LookPath(shell)
-		if err != nil {
-			continue // checked where the shell is
-		}
-		name := filepath.Join(t.TempDir(), "script")
-		if err := os.WriteFile(name, []byte(script.stdout), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if out, err := exec.Command(path, append(check, name)...).CombinedOutput(); err != nil {
-			t.Errorf("%s does not take its script: %v\n%s", shell, err, out)
-		}
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ask := exec.Command(self, "--generate-bash-completion") // what may come next, as a shell asks
-	ask.Env = append(os.Environ(), "KAGE_TEST_MAIN=1")
-	out, err := ask.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	offers := string(out)
-	for _, command := range []string{"join", "members", "status", "demo"} {
-		if !strings.Contains(offers, command) {
-			t.Errorf("completion does not offer %s:\n%s", command, offers)
-		}
 	}
 }
 

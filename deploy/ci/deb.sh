@@ -54,6 +54,12 @@ start
 kage-mesh members --api "$api" | grep alive >/dev/null
 id=$(kage-mesh members --api "$api" --json | sed -n 's/.*"id": "\(.*\)".*/\1/p')
 
+# What is left out by dpkg's settings of small images cannot be read here.
+if [ -e /usr/share/man/man1/kage-mesh.1.gz ]; then
+  zcat /usr/share/man/man1/kage-mesh.1.gz | grep '^.TH KAGE' >/dev/null
+fi
+dpkg --contents "$one" | grep -c -e man1/kage-mesh.1.gz -e completions/kage-mesh -e /_kage-mesh -e kage-mesh.fish | grep -x 4 >/dev/null
+
 dpkg --install "$two" >/dev/null
 kage-mesh version | grep ' 0\.0\.2 ' >/dev/null
 kage-mesh leave --api "$api" 2>/dev/null

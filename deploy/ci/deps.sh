@@ -6,7 +6,7 @@
 set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin
 
-declare -A package=([ip]=iproute2 [nft]=nftables [curl]=curl [ps]=procps [c++]=g++ [promtool]=prometheus [nginx]=nginx-light [haproxy]=haproxy [chromium]=chromium [systemd-analyze]=systemd [setpriv]=util-linux [node]=nodejs [npm]=npm)
+declare -A package=([ip]=iproute2 [nft]=nftables [curl]=curl [ps]=procps [c++]=g++ [promtool]=prometheus [nginx]=nginx-light [haproxy]=haproxy [chromium]=chromium [systemd-analyze]=systemd [setpriv]=util-linux [node]=nodejs [npm]=npm [zsh]=zsh [fish]=fish [groff]=groff-base)
 missing=()
 for tool in "${!package[@]}"; do
   command -v "$tool" >/dev/null || missing+=("${package[$tool]}")

@@ -10,6 +10,9 @@ export BIN=$into/kage-mesh-$ARCH
 CGO_ENABLED=0 GOOS=linux GOARCH=$ARCH go build -trimpath -buildvcs=false \
   -ldflags "-s -w -X main.version=$VERSION" -o "$BIN" ./cmd/kage-mesh
 touch -d "@$SOURCE_DATE_EPOCH" "$BIN"
+# The manual and what shells ask, the same for every kind of machine.
+export SHARE=$into/share
+deploy/ci/share.sh "$SHARE" "$VERSION"
 deploy/ci/nfpm.sh package --config deploy/package/nfpm.yaml --packager "$format" --target "$into/" >/dev/null
-rm "$BIN"
+rm -r "$BIN" "$SHARE"
 ls "$into"/kage-mesh*."$format"

@@ -1,9 +1,18 @@
 # bash completion for kage-mesh
 _kage_mesh() {
-  local cur=${COMP_WORDS[COMP_CWORD]} words
-  words=("${COMP_WORDS[@]:0:COMP_CWORD}")
-  [[ $cur == -* ]] && words+=("$cur")
+  # Words as they were typed: bash's own end at ':', which models' names have.
+  local line=${COMP_LINE:0:COMP_POINT} cur=
+  local -a words
+  read -ra words <<<"$line"
+  if [[ $line != *[[:space:]] ]]; then
+    cur=${words[${#words[@]}-1]}
+    words=("${words[@]:0:${#words[@]}-1}")
+  fi
   local IFS=$'\n'
-  COMPREPLY=($(compgen -W "$("${words[@]}" --generate-bash-completion 2>/dev/null)" -- "$cur"))
+  COMPREPLY=($("${words[0]}" __complete "=$cur" "${words[@]:1}" 2>/dev/null))
+  # What is before the last ':' stands in the line already.
+  if [[ $cur == *:* && $COMP_WORDBREAKS == *:* ]]; then
+    COMPREPLY=("${COMPREPLY[@]#"${cur%"${cur##*:}"}"}")
+  fi
 }
 complete -o default -F _kage_mesh kage-mesh

@@ -1,13 +1,16 @@
 #compdef kage-mesh
 # zsh completion for kage-mesh
 _kage_mesh() {
-  local -a opts
-  local cur=${words[-1]}
-  if [[ $cur == -* ]]; then
-    opts=("${(@f)$("${words[@]:0:#words[@]-1}" "$cur" --generate-bash-completion 2>/dev/null)}")
+  local -a offers
+  offers=("${(@f)$("${words[1]}" __complete "=$PREFIX" "${(@)words[2,CURRENT-1]}" 2>/dev/null)}")
+  if [[ -n $offers[1] ]]; then
+    compadd -a offers
   else
-    opts=("${(@f)$("${words[@]:0:#words[@]-1}" --generate-bash-completion 2>/dev/null)}")
+    _files
   fi
-  [[ -n ${opts[1]} ]] && compadd -- "${(@)opts%%:*}" || _files
 }
-compdef _kage_mesh kage-mesh
+if [[ $funcstack[1] == _kage_mesh ]]; then
+  _kage_mesh
+else
+  compdef _kage_mesh kage-mesh
+fi
