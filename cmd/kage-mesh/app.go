@@ -16,7 +16,8 @@ func newApp(e environment) *cli.App {
 		Version:   build().Version,
 		Commands: []*cli.Command{
 			e.joinCommand(), e.leaveCommand(), e.drainCommand(), e.undrainCommand(),
-			e.membersCommand(), e.statusCommand(), e.topCommand(), e.modelsCommand(), e.explainCommand(),
+			e.membersCommand(), e.statusCommand(), e.topCommand(), e.doctorCommand(),
+			e.modelsCommand(), e.explainCommand(),
 			e.keygenCommand(), e.keysCommand(), e.evictCommand(), e.trustCommand(),
 			e.apikeysCommand(), e.demoCommand(),
 			e.configCommand(), e.serviceCommand(), e.mcpCommand(),

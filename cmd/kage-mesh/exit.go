@@ -8,16 +8,16 @@ const (
 	codeFailure    = 1 // a general failure: port in use, name clash, refused
 	codeUsage      = 2 // a flag, argument or configuration that makes no sense
 	codeNotRunning = 3 // no node runs on this machine
-	codeDegraded   = 4 // status --check: the mesh is not healthy; models diff: not at parity
+	codeDegraded   = 4 // status --check: the mesh is not healthy; models diff: not at parity; doctor: warnings
 	codeKey        = 5 // the mesh key is wrong or missing
 )
 
 const exitCodes = `EXIT CODES:
    0  done
-   1  failed: port in use, name taken, refused
+   1  failed: port in use, name taken, refused; doctor: something does not work
    2  usage: unknown flag, bad value, bad configuration
    3  no node runs here
-   4  status --check: the mesh is degraded or down; models diff: nodes differ
+   4  status --check: the mesh is degraded or down; models diff: nodes differ; doctor: warnings
    5  mesh key wrong or missing
    130, 143  stopped by a second SIGINT, SIGTERM
 `
