@@ -31,20 +31,45 @@ func TestWhoMayCallWhat(t *testing.T) {
 		t.Fatal(err)
 	}
 	bearer := func(s apikeys.Scope) []string { return []string{"Authorization", "Bearer " + texts[s]} }
-	routes := []struct{ name, method, path string }{
+	// One column of answers per area; every route of the mesh is in one.
+	columns := strings.Fields("open infer read metrics manage control account unknown")
+	routes := []struct{ column, method, path string }{
 		{"open", "GET", "/mesh/v1/id"},
-		{"infer", "POST", "/api/chat"},
-		{"v1", "POST", "/v1/chat/completions"},
-		{"read", "GET", "/api/tags"},
+		{"open", "GET", "/health"},
+		{"open", "GET", "/livez"},
+		{"open", "GET", "/readyz"},
+		{"read", "GET", "/health/gpu-box"},
+		{"read", "GET", "/backends"},
 		{"metrics", "GET", "/metrics"},
-		{"manage", "DELETE", "/api/delete"},
-		{"blob", "POST", "/api/blobs/sha256:0"},
+		{"control", "GET", "/mesh"},
+		{"control", "GET", "/mesh/"},
+		{"control", "GET", "/mesh/assets/app.js"},
+		{"control", "GET", "/mesh/v1/members"},
+		{"control", "GET", "/mesh/v1/status"},
+		{"control", "GET", "/mesh/v1/events"},
+		{"control", "GET", "/mesh/v1/keys"},
+		{"control", "POST", "/mesh/v1/keys/rotate"},
+		{"control", "POST", "/mesh/v1/evict"},
+		{"control", "POST", "/mesh/v1/drain"},
 		{"control", "POST", "/mesh/v1/leave"},
-		{"account", "POST", "/api/me"},
-		{"search", "POST", "/api/experimental/web_search"},
+		{"control", "POST", "/mesh/v1/forward/api/chat"}, // the peer port's
+		{"control", "PUT", "/mesh/v9/what-somebody-adds-one-day"},
 		{"unknown", "GET", "/debug/pprof"},
+		{"unknown", "GET", "/debug/vars"},
+		{"unknown", "POST", "/api/what-ollama-adds-one-day"},
+		{"unknown", "POST", "/v1/images/generations"},
+		{"unknown", "GET", "/meshes"},
+		{"unknown", "POST", "/API/chat"},
+		{"unknown", "POST", "/api/chat/"},
 	}
-	// One column per route above.
+	for _, r := range wire.Routes() {
+		column := map[wire.Class]string{wire.Inference: "infer", wire.Read: "read", wire.Manage: "manage", wire.Account: "account"}[r.Class]
+		path := r.Pattern
+		if i := strings.IndexByte(path, ':'); i >= 0 {
+			path = path[:i] + "x"
+		}
+		routes = append(routes, struct{ column, method, path string }{column, r.Method, path})
+	}
 	tests := []struct {
 		caller string
 		guard  *Guard
@@ -52,58 +77,59 @@ func TestWhoMayCallWhat(t *testing.T) {
 		header []string
 		want   string
 	}{
-		{"this machine, no keys set", unlocked, "", nil, "200 200 200 200 200 200 200 200 200 200 404"},
-		{"this machine, keys set", locked, "", nil, "200 200 200 200 200 200 200 200 200 200 404"},
-		{"this machine, dummy key of a client", locked, "", []string{"Authorization", "Bearer ollama"}, "200 200 200 200 200 200 200 200 200 200 404"},
-		{"IPv6 loopback", locked, "::1", nil, "200 200 200 200 200 200 200 200 200 200 404"},
-		{"this machine behind a proxy to the LAN", unlocked, "", []string{"X-Forwarded-For", "192.168.1.9"}, "200 200 200 200 403 403 403 403 403 403 404"},
-		{"this machine behind a tunnel to the internet", unlocked, "", []string{"X-Forwarded-For", "127.0.0.1, 8.8.8.8"}, "401 401 401 401 403 403 403 403 403 403 404"},
-		{"this machine behind a tunnel that says nothing", unlocked, "", []string{"Via", "1.1 tunnel"}, "401 401 401 401 403 403 403 403 403 403 404"},
-		{"LAN, no keys set", unlocked, "192.168.1.7", nil, "200 200 200 200 403 403 403 403 403 403 404"},
-		{"LAN, keys set", locked, "192.168.1.7", nil, "200 401 401 401 403 403 403 403 403 403 404"},
-		{"LAN that claims to be here", locked, "192.168.1.7", []string{"X-Forwarded-For", "127.0.0.1"}, "200 401 401 401 403 403 403 403 403 403 404"},
-		{"LAN, link-local IPv6", unlocked, "fe80::1", nil, "200 200 200 200 403 403 403 403 403 403 404"},
-		{"LAN, dummy key, no keys set", unlocked, "192.168.1.7", []string{"x-api-key", "ollama"}, "200 200 200 200 403 403 403 403 403 403 404"},
-		{"LAN, wrong key", locked, "192.168.1.7", []string{"Authorization", "Bearer kma-wrong"}, "200 401 401 401 403 403 403 403 403 403 404"},
-		{"LAN, infer key", locked, "192.168.1.7", bearer(apikeys.Infer), "200 200 200 200 403 403 403 403 403 403 404"},
-		{"LAN, infer key as x-api-key", locked, "192.168.1.7", []string{"x-api-key", texts[apikeys.Infer]}, "200 200 200 200 403 403 403 403 403 403 404"},
-		{"LAN, metrics key", locked, "192.168.1.7", bearer(apikeys.Metrics), "200 403 403 403 200 403 403 403 403 403 404"},
-		{"LAN, admin key", locked, "192.168.1.7", bearer(apikeys.Admin), "200 200 200 200 200 200 200 200 403 403 404"},
-		{"trusted network, keys set", locked, "10.1.2.3", nil, "200 200 200 200 403 403 403 403 403 403 404"},
-		{"public address, no keys set", unlocked, "8.8.8.8", nil, "401 401 401 401 403 403 403 403 403 403 404"},
-		{"public address, infer key", locked, "8.8.8.8", bearer(apikeys.Infer), "200 200 200 200 403 403 403 403 403 403 404"},
-		{"page of this machine", unlocked, "", []string{"Origin", "http://localhost:3000"}, "200 200 200 200 200 200 200 403 200 200 404"},
-		{"page of another site", unlocked, "", []string{"Origin", "https://evil.example"}, "403 403 403 403 403 403 403 403 403 403 403"},
-		{"page of another site on the LAN", unlocked, "192.168.1.7", []string{"Origin", "https://evil.example"}, "403 403 403 403 403 403 403 403 403 403 403"},
-		{"sandboxed page", unlocked, "", []string{"Origin", "null"}, "403 403 403 403 403 403 403 403 403 403 403"},
-		{"page by a simple GET", unlocked, "", []string{"Sec-Fetch-Site", "cross-site"}, "200 200 200 200 403 403 403 403 403 403 404"},
-		{"rebinding", unlocked, "", []string{"Host", "evil.example"}, "403 403 403 403 403 403 403 403 403 403 403"},
-		{"rebinding with its own origin", unlocked, "", []string{"Host", "evil.example", "Origin", "http://evil.example"}, "403 403 403 403 403 403 403 403 403 403 403"},
-		{"rebinding to a name of the LAN", unlocked, "", []string{"Host", "toaster.local", "Origin", "http://toaster.local"}, "200 200 200 200 200 403 403 403 403 403 404"},
+		{"this machine, no keys set", unlocked, "", nil, "200 200 200 200 200 200 200 404"},
+		{"this machine, keys set", locked, "", nil, "200 200 200 200 200 200 200 404"},
+		{"this machine, dummy key of a client", locked, "", []string{"Authorization", "Bearer ollama"}, "200 200 200 200 200 200 200 404"},
+		{"IPv6 loopback", locked, "::1", nil, "200 200 200 200 200 200 200 404"},
+		{"this machine behind a proxy to the LAN", unlocked, "", []string{"X-Forwarded-For", "192.168.1.9"}, "200 200 200 403 403 403 403 404"},
+		{"this machine behind a tunnel to the internet", unlocked, "", []string{"X-Forwarded-For", "127.0.0.1, 8.8.8.8"}, "401 401 401 403 403 403 403 404"},
+		{"this machine behind a tunnel that says nothing", unlocked, "", []string{"Via", "1.1 tunnel"}, "401 401 401 403 403 403 403 404"},
+		{"LAN, no keys set", unlocked, "192.168.1.7", nil, "200 200 200 403 403 403 403 404"},
+		{"LAN, keys set", locked, "192.168.1.7", nil, "200 401 401 403 403 403 403 404"},
+		{"LAN that claims to be here", locked, "192.168.1.7", []string{"X-Forwarded-For", "127.0.0.1"}, "200 401 401 403 403 403 403 404"},
+		{"LAN, link-local IPv6", unlocked, "fe80::1", nil, "200 200 200 403 403 403 403 404"},
+		{"LAN, dummy key, no keys set", unlocked, "192.168.1.7", []string{"x-api-key", "ollama"}, "200 200 200 403 403 403 403 404"},
+		{"LAN, wrong key", locked, "192.168.1.7", []string{"Authorization", "Bearer kma-wrong"}, "200 401 401 403 403 403 403 404"},
+		{"LAN, infer key", locked, "192.168.1.7", bearer(apikeys.Infer), "200 200 200 403 403 403 403 404"},
+		{"LAN, infer key as x-api-key", locked, "192.168.1.7", []string{"x-api-key", texts[apikeys.Infer]}, "200 200 200 403 403 403 403 404"},
+		{"LAN, metrics key", locked, "192.168.1.7", bearer(apikeys.Metrics), "200 403 403 200 403 403 403 404"},
+		{"LAN, admin key", locked, "192.168.1.7", bearer(apikeys.Admin), "200 200 200 200 200 200 403 404"},
+		{"trusted network, keys set", locked, "10.1.2.3", nil, "200 200 200 403 403 403 403 404"},
+		{"public address, no keys set", unlocked, "8.8.8.8", nil, "401 401 401 403 403 403 403 404"},
+		{"public address, infer key", locked, "8.8.8.8", bearer(apikeys.Infer), "200 200 200 403 403 403 403 404"},
+		{"page of this machine", unlocked, "", []string{"Origin", "http://localhost:3000"}, "200 200 200 200 200 403 200 404"},
+		{"page of another site", unlocked, "", []string{"Origin", "https://evil.example"}, "403 403 403 403 403 403 403 403"},
+		{"page of another site on the LAN", unlocked, "192.168.1.7", []string{"Origin", "https://evil.example"}, "403 403 403 403 403 403 403 403"},
+		{"sandboxed page", unlocked, "", []string{"Origin", "null"}, "403 403 403 403 403 403 403 403"},
+		{"page by a simple GET", unlocked, "", []string{"Sec-Fetch-Site", "cross-site"}, "200 200 200 403 403 403 403 404"},
+		{"rebinding", unlocked, "", []string{"Host", "evil.example"}, "403 403 403 403 403 403 403 403"},
+		{"rebinding with its own origin", unlocked, "", []string{"Host", "evil.example", "Origin", "http://evil.example"}, "403 403 403 403 403 403 403 403"},
+		{"rebinding to a name of the LAN", unlocked, "", []string{"Host", "toaster.local", "Origin", "http://toaster.local"}, "200 200 200 200 403 403 403 404"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.caller, func(t *testing.T) {
 			d := serve(t, tt.guard, tt.addr)
-			var got []string
+			want := map[string]string{}
+			for i, status := range strings.Fields(tt.want) {
+				want[columns[i]] = status
+			}
 			for _, r := range routes {
 				resp, text := do(t, r.method, "http://"+d.addr+r.path, "{}", tt.header...)
-				got = append(got, resp.Status[:3])
-				if resp.StatusCode == 200 != (text == "reached") {
-					t.Errorf("%s: %s with %q", r.name, resp.Status, text)
+				if got := resp.Status[:3]; got != want[r.column] {
+					t.Errorf("%s %s: %s, want %s as all of %s", r.method, r.path, got, want[r.column], r.column)
+				}
+				if r.method != http.MethodHead && (resp.StatusCode == 200) != (text == "reached") {
+					t.Errorf("%s %s: %s with %q", r.method, r.path, resp.Status, text)
 				}
 				if resp.Header.Get("X-Leaked") != "" {
-					t.Errorf("%s: the key went on to the handler", r.name)
+					t.Errorf("%s %s: the key went on to the handler", r.method, r.path)
 				}
 				if resp.StatusCode == http.StatusUnauthorized && resp.Header.Get("WWW-Authenticate") == "" {
-					t.Errorf("%s: 401 without WWW-Authenticate", r.name)
+					t.Errorf("%s %s: 401 without WWW-Authenticate", r.method, r.path)
 				}
 			}
-			if s := strings.Join(got, " "); s != tt.want {
-				for i, w := range strings.Fields(tt.want) {
-					if got[i] != w {
-						t.Errorf("%s %s: %s, want %s", routes[i].method, routes[i].path, got[i], w)
-					}
-				}
+			if n := len(d.echo.took()); n == 0 && strings.Contains(tt.want, "200") {
+				t.Error("nothing reached the handler")
 			}
 		})
 	}

@@ -112,6 +112,19 @@ var literal = func() map[string]int {
 	return m
 }()
 
+// Routes are all routes, one for each method, with Path as the pattern is
+// written.
+func Routes() (all []Route) {
+	for _, r := range routes {
+		for _, method := range r.methods {
+			all = append(all, Route{
+				Method: method, Pattern: r.pattern, Path: r.pattern, Kind: r.kind, Class: r.class, Since: r.since,
+			})
+		}
+	}
+	return all
+}
+
 // Lookup finds the route for a request. The path is matched byte for byte: no
 // cleaning, no trailing slash, no decoding, because what one side cleans and
 // the other does not is how a request slips past a policy. A parameter is one
