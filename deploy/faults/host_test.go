@@ -31,13 +31,15 @@ type host struct {
 	limit []string // a command in front of kage-mesh, such as prlimit
 	proc  *proc.Proc
 	args  []string
-	fake  *ollamatest.Server // nil: none
-	slots int                // requests that its Ollama runs at once; 0 unsaid
+
+	binary string             // kage-mesh
+	fake   *ollamatest.Server // nil: none
+	slots  int                // requests that its Ollama runs at once; 0 unsaid
 }
 
 func newHost(s *scene, n *lab.Node) *host {
 	s.Helper()
-	return &host{Node: n, s: s, name: "node-" + strconv.Itoa(n.Index()), state: s.TempDir()}
+	return &host{Node: n, s: s, name: "node-" + strconv.Itoa(n.Index()), state: s.TempDir(), binary: binary}
 }
 
 // model is a cheap model that answers fast.
@@ -96,9 +98,12 @@ func (h *host) again() {
 }
 
 func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
-	all := append(slices.Clone(h.limit), append([]string{binary}, args...)...)
+	all := append(slices.Clone(h.limit), append([]string{h.binary}, args...)...)
 	cmd := h.Command(ctx, all[0], all[1:]...)
-	cmd.Env = append(os.Environ(), "KAGE_STATE_DIR="+h.state, "KAGE_NAME="+h.name, "KAGE_LOG_LEVEL=debug", "HOME="+h.state)
+	cmd.Env = append(os.Environ(), "KAGE_STATE_DIR="+h.state, "KAGE_LOG_LEVEL=debug", "HOME="+h.state)
+	if h.name != "" {
+		cmd.Env = append(cmd.Env, "KAGE_NAME="+h.name)
+	}
 	cmd.Env = append(cmd.Env, h.env...)
 	return cmd
 }

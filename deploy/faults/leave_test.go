@@ -168,3 +168,47 @@ func TestCase33RollingRestart(t *testing.T) {
 	}
 	s.saw("four restarts in %.1f s, %d answers whole, %d errors", took.Seconds(), total, errs)
 }
+
+func TestCase08DrainAndUndrain(t *testing.T) {
+	s := begin(t, 8, "kage-mesh drain of an owner with streams on it, given at another node; then undrain",
+		"known to all and no new work in under 1 s; its streams finish there; back in work after undrain")
+	ingress, owners := s.mesh(2, 20, "m")
+	drained := owners[0]
+	const tokens = 60
+	c := s.gather(8, func(int) question { return question{to: ingress, model: "m", tokens: tokens} })
+	c.begun()
+	had, before := drained.fake.Stats().Running, drained.fake.Stats().Requests["POST /api/generate"]
+	order := time.Now()
+	if _, err := owners[1].cli("drain", drained.name); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually(5*time.Second, "known to all", func() bool {
+		return ingress.sees(drained) == "draining" && owners[1].sees(drained) == "draining" && drained.sees(drained) == "draining"
+	})
+	seen := time.Since(order)
+	if seen > time.Second {
+		t.Errorf("known after %v", seen)
+	}
+	for range 5 {
+		if r := s.ask(question{to: ingress, model: "m", tokens: 2}); r.perfect(2) != nil || r.node == drained.name {
+			t.Errorf("new work: %v", r)
+		}
+	}
+	good := c.perfect(tokens)
+	st := drained.fake.Stats()
+	if st.Requests["POST /api/generate"] != before || st.Cancelled > 0 {
+		t.Errorf("%d new requests there, %d cut", st.Requests["POST /api/generate"]-before, st.Cancelled)
+	}
+	if r := s.ask(question{to: drained, model: "m", tokens: 4}); r.perfect(4) != nil {
+		t.Errorf("its own port: %v", r)
+	}
+	if _, err := ingress.cli("undrain", drained.name); err != nil {
+		t.Fatal(err)
+	}
+	owners[1].kill()
+	back := s.eventually(10*time.Second, "in work again", func() bool {
+		r := s.ask(question{to: ingress, model: "m", tokens: 4})
+		return r.perfect(4) == nil && r.node == drained.name
+	})
+	s.saw("known to all %d ms after the order; %d of 8 whole, the %d there finished there; back %.1f s after undrain", seen.Milliseconds(), good, had, back.Seconds())
+}
