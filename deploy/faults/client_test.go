@@ -151,7 +151,7 @@ func (s *scene) raw(to *host, data string) (statuses []int, text string) {
 	}
 	defer c.Close()
 	go func() { _, _ = io.WriteString(c, data) }()
-	_ = c.SetReadDeadline(time.Now().Add(time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(5*time.Second))
 	in := bufio.NewReader(c)
 	for {
 		resp, err := http.ReadResponse(in, nil)
@@ -332,10 +332,16 @@ func TestCase47ThunderingHerd(t *testing.T) {
 		}
 		runs += share
 		shares = append(shares, share)
+		t.Logf("%s: %d whole, %d left, %d failed, %d loads", h, st.Completed, st.Cancelled, st.Failed, st.Loads)
 		if st.MaxRunning["m:latest"] > 4 {
 			t.Errorf("%s ran %d at once", h, st.MaxRunning["m:latest"])
 		}
 	}
+	attempts := map[int]int{}
+	for _, r := range c.replies {
+		attempts[r.attempts]++
+	}
+	t.Logf("attempts %v", attempts)
 	if good != n || runs > n*12/10 {
 		t.Errorf("%d whole, %d runs", good, runs)
 	}
