@@ -39,7 +39,7 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 	ctx, cancel := context.WithCancelCause(client)
 	life := newWatchdog(cancel, ErrSilent, dialLimit)
 	gone := context.AfterFunc(c.Context(), func() { life.allow(doubtedSilence) })
-	var connected atomic.Bool
+	var connected, queued atomic.Bool
 	var watch lookout
 	defer watch.end()
 	trace := &httptrace.ClientTrace{
@@ -50,6 +50,7 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 		Got1xxResponse: func(_ int, h textproto.MIMEHeader) error {
 			life.feed()
 			s := readSign(http.Header(h))
+			queued.Store(s.position > 0)
 			r.mesh.Observe(c.ID, s.load)
 			watch.do(func() {
 				if s.position > 0 && r.soonerElsewhere(f, c, s.start) {
@@ -66,7 +67,7 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 		}
 		life.stop()
 		gone()
-		e := &AttemptError{Node: c.ID, Name: c.Name, Phase: phase, Err: cause(client, ctx, err)}
+		e := &AttemptError{Node: c.ID, Name: c.Name, Phase: phase, Err: cause(client, ctx, err), queued: queued.Load()}
 		cancel(nil)
 		return e
 	}

@@ -47,6 +47,8 @@ type AttemptError struct {
 	Body       []byte
 	Refusal    string // the owner's word for it, "" when the answer is its Ollama's
 	RetryAfter time.Duration
+
+	queued bool // it waited in the owner's queue: no work was done
 }
 
 func (e *AttemptError) Error() string {
@@ -123,6 +125,11 @@ func (e *AttemptError) Sick() bool {
 	}
 	return true
 }
+
+// free reports whether the attempt cost no GPU any work: the owner refused it,
+// gave it back, or was lost while the request waited in its queue. It does not
+// count against the tries of a request, and its node may be asked again.
+func (e *AttemptError) free() bool { return e.amicable() || e.queued }
 
 // amicable reports whether the attempt ended in agreement with its owner: it is
 // no retry, and no try that counts.

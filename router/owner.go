@@ -28,6 +28,7 @@ type job struct {
 	length           int64
 	work             backend.Work
 	takeup           *takeup // an answer to go on with, in place of a body
+	admitted         func()  // if set, is called when the gate has let it in
 }
 
 // takeUp makes the job one that goes on with t.
@@ -50,6 +51,9 @@ func (r *Router) execute(ctx context.Context, j *job) (*answer, error) {
 		var err error
 		if leave, err = r.backend.Enter(ctx, j.work); err != nil {
 			return nil, err
+		}
+		if j.admitted != nil {
+			j.admitted()
 		}
 	}
 	closing := ""
@@ -161,6 +165,16 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 	ctx, drop := r.lent.take(req.Context())
 	defer drop()
 	queue := make(chan sign, 1)
+	tell := func(now sign) {
+		select {
+		case <-queue: // an older one, unread
+		default:
+		}
+		select {
+		case queue <- now:
+		default:
+		}
+	}
 	h := req.Header
 	j := &job{
 		id: h.Get(headerRequestID), method: route.Method, path: route.Path, kind: route.Kind,
@@ -171,16 +185,12 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 			Context: headerInt(h, headerContext), Client: h.Get(headerClient),
 			Batch: h.Get(headerClass) == "batch", Promise: -1,
 			Notify: func(position int, start time.Duration) {
-				select {
-				case <-queue: // an older one, unread
-				default:
-				}
-				select {
-				case queue <- sign{phase: "queued", position: position, start: start}:
-				default:
-				}
+				tell(sign{phase: "queued", position: position, start: start})
 			},
 		},
+		// What is let in has no place in the queue any more: an ingress that
+		// heard the last one again would move it away, and stop its work.
+		admitted: func() { tell(sign{phase: "running"}) },
 	}
 	if h.Get(headerPromise) != "" {
 		j.work.Promise = time.Duration(headerInt(h, headerPromise)) * time.Millisecond

@@ -60,7 +60,7 @@ func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
 			continue
 		case action == TryNext && f.spent < maxSpent,
 			action == TryOnce && f.spent < 2:
-			f.exclude(e.Node, e.amicable())
+			f.exclude(e.Node, e.free())
 			last = worse(last, e)
 			continue
 		case action == GiveUp && errors.Is(e.Err, ErrClientGone):
@@ -119,7 +119,7 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 	a, e := r.attempt(ctx, f, c, promise)
 	proceed()
 	if e != nil {
-		if e.Phase == PhaseHeader && !e.amicable() {
+		if e.Phase == PhaseHeader && !e.free() {
 			f.spent++
 		}
 		return e

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -34,6 +35,10 @@ type world struct {
 	members []*mesh.Member
 	fail    map[string]context.CancelCauseFunc // ends a member
 	log     journal                            // of the ingress
+
+	enter map[string]func(context.Context, backend.Work) // what a request meets at an owner's gate; nil: nothing
+	mu    sync.Mutex
+	conns map[string][]net.Conn // open links of the ingress, by owner
 }
 
 // journal is a log that several goroutines write.
@@ -58,14 +63,17 @@ func (j *journal) String() string {
 // Everything ends with the test, before its bubble.
 func newWorld(t *testing.T, policy router.Policy, configs ...ollamatest.Config) *world {
 	t.Helper()
-	w := &world{t: t, owners: map[string]*ollamatest.Server{}, routers: map[string]*router.Router{}, fail: map[string]context.CancelCauseFunc{}}
+	w := &world{
+		t: t, owners: map[string]*ollamatest.Server{}, routers: map[string]*router.Router{}, fail: map[string]context.CancelCauseFunc{},
+		enter: map[string]func(context.Context, backend.Work){}, conns: map[string][]net.Conn{},
+	}
 	links := peers{}
 	w.members = append(w.members, meshtest.Member("ingress", meshtest.Self(), meshtest.LoadOf(func(l *mesh.Load) { l.Up = false })))
 	for _, c := range configs {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		t.Cleanup(func() { cancel(nil) })
 		m := meshtest.Member(c.Name, meshtest.Models("m:latest"), meshtest.Hardware(bigBox()),
-			meshtest.With(func(m *mesh.Member) { m.Since = time.Now() })).WithContext(ctx)
+			meshtest.With(func(m *mesh.Member) { m.Since, m.Heard = time.Now(), time.Now() })).WithContext(ctx)
 		w.members = append(w.members, m)
 		w.fail[c.Name] = cancel
 		w.owners[c.Name] = ollamatest.New(c)
@@ -104,7 +112,11 @@ func (w *world) owner(name string) *http.Transport {
 	inside := ollamatest.NewPipe()
 	w.owners[name].Start(inside)
 	w.t.Cleanup(func() { _ = w.owners[name].Close() })
-	r, err := router.New(router.Config{Mesh: w, Backend: &open{inside}, Peers: peers{}})
+	r, err := router.New(router.Config{Mesh: w, Backend: &open{inside, func(ctx context.Context, work backend.Work) {
+		if meet := w.enter[name]; meet != nil {
+			meet(ctx, work)
+		}
+	}}, Peers: peers{}})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -113,7 +125,24 @@ func (w *world) owner(name string) *http.Transport {
 	h2.SetUnencryptedHTTP2(true)
 	pipe := ollamatest.NewPipe()
 	w.serve(pipe, &http.Server{Handler: r.Peer(), Protocols: &h2})
-	return &http.Transport{DialContext: pipe.DialContext, Protocols: &h2}
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := pipe.DialContext(ctx, network, address)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.conns[name] = append(w.conns[name], c)
+		return c, err
+	}
+	return &http.Transport{DialContext: dial, Protocols: &h2}
+}
+
+// reset breaks the ingress's links to an owner; new ones work.
+func (w *world) reset(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.conns[name] {
+		_ = c.Close()
+	}
+	w.conns[name] = nil
 }
 
 func (w *world) serve(pipe *ollamatest.Pipe, s *http.Server) {
@@ -136,10 +165,19 @@ func (p peers) close() {
 	}
 }
 
-// open is a backend without a gate.
-type open struct{ pipe *ollamatest.Pipe }
+// open is a backend without a gate, but for what the test puts there.
+type open struct {
+	pipe *ollamatest.Pipe
+	meet func(context.Context, backend.Work)
+}
 
-func (open) Enter(context.Context, backend.Work) (func(backend.Usage), error) {
+func (o open) Enter(ctx context.Context, work backend.Work) (func(backend.Usage), error) {
+	if o.meet != nil {
+		o.meet(ctx, work)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	return func(backend.Usage) {}, nil
 }
 
