@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -164,44 +165,54 @@ func TestAKilledNodesAnswerIsTheSameToTheByte(t *testing.T) {
 	f := newFleet(t, 4, "mid")
 	var gaps []time.Duration
 	for _, d := range dialects("mid", tokens) {
-		want := f.speak(d, 0, nil)
-		if want.err != nil || !want.end || want.output != tokens {
-			t.Fatalf("%s, unbroken: %+v", d.path, want)
-		}
-		same := 0
-		for i := range rounds {
-			k := 1 + i*(tokens-3)/(rounds-1)
-			var dead *owner
-			f.hold(k)
-			got := f.speak(d, k, func(node string) {
-				dead = f.named(node)
-				dead.kill()
-			})
-			f.let()
-			switch {
-			case got.err != nil || !got.end || len(got.reasons) != 1:
-				t.Errorf("%s killed after %d: %+v", d.path, k, got)
-			case got.path == "" || dead == nil:
-				t.Errorf("%s killed after %d: it was not continued: %+v", d.path, k, got)
-			case got.text != want.text:
-				t.Errorf("%s killed after %d (%s by %s): got\n%q, want\n%q", d.path, k, got.path, got.node, got.text, want.text)
-			case got.output != want.output || got.reasons[0] != want.reasons[0]:
-				t.Errorf("%s killed after %d: ended %v with %d tokens, want %v with %d", d.path, k, got.reasons, got.output, want.reasons, want.output)
-			default:
-				same++
-				gaps = append(gaps, got.gap)
+		t.Run(path.Base(d.path), func(t *testing.T) {
+			want := f.speak(d, 0, nil)
+			if want.err != nil || !want.end || want.output != tokens {
+				t.Fatalf("unbroken: %+v", want)
 			}
-			f.replace(dead)
-		}
-		t.Logf("%s: %d of %d are byte-identical", d.path, same, rounds)
+			before := len(gaps)
+			for i := range rounds {
+				k := 1 + i*(tokens-3)/(rounds-1)
+				if gap, ok := f.killed(t, d, k, want); ok {
+					gaps = append(gaps, gap)
+				}
+			}
+			t.Logf("%s: %d of %d are byte-identical", d.path, len(gaps)-before, rounds)
+		})
 	}
-	f.replace(nil)
 	if len(gaps) == 0 {
 		return
 	}
 	slices.Sort(gaps)
 	t.Logf("silence from the kill to the next token: p50 %v, p90 %v, max %v (%d kills)",
 		gaps[len(gaps)/2], gaps[len(gaps)*9/10], gaps[len(gaps)-1], len(gaps))
+}
+
+// killed kills whoever answers after k pieces; ok when the client has got all
+// the same what it wants.
+func (f *fleet) killed(t *testing.T, d dialect, k int, want spoken) (gap time.Duration, ok bool) {
+	t.Helper()
+	var dead *owner
+	f.hold(k)
+	got := f.speak(d, k, func(node string) {
+		dead = f.named(node)
+		dead.kill()
+	})
+	f.let()
+	switch {
+	case got.err != nil || !got.end || len(got.reasons) != 1:
+		t.Errorf("killed after %d: %+v", k, got)
+	case got.path == "" || dead == nil:
+		t.Errorf("killed after %d: it was not continued: %+v", k, got)
+	case got.text != want.text:
+		t.Errorf("killed after %d (%s, begun by %s): got\n%q, want\n%q", k, got.path, got.node, got.text, want.text)
+	case got.output != want.output || got.reasons[0] != want.reasons[0]:
+		t.Errorf("killed after %d: ended %v with %d tokens, want %v with %d", k, got.reasons, got.output, want.reasons, want.output)
+	default:
+		ok = true
+	}
+	f.replace(dead)
+	return got.gap, ok
 }
 
 // The same for a machine that is cut off without a word: no reset arrives, and
