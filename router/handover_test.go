@@ -1,6 +1,7 @@
 package router_test
 
 import (
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -71,7 +72,7 @@ func TestStoppingTellsTheClients(t *testing.T) {
 		w := newWorld(t, byName, fake("a", 1))
 		time.AfterFunc(5500*time.Millisecond, w.ingress.Stop)
 		g := w.ask("/api/generate", generate(40, true))
-		if g.err != io.ErrUnexpectedEOF || g.whole || !strings.Contains(g.body, `{"error":"`) || !strings.Contains(g.body, "being stopped") {
+		if !errors.Is(g.err, io.ErrUnexpectedEOF) || g.whole || !strings.Contains(g.body, `{"error":"`) || !strings.Contains(g.body, "being stopped") {
 			t.Errorf("stream: %+v", g)
 		}
 		time.AfterFunc(5500*time.Millisecond, w.ingress.Stop)

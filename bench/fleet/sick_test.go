@@ -16,7 +16,8 @@ import (
 // nobody else can it never counts.
 func TestAFailingNodeIsKnownToAll(t *testing.T) {
 	specs := []fleet.Spec{
-		{Name: "one", Hardware: box()}, {Name: "two", Hardware: box()},
+		{Name: "one", Hardware: box()},
+		{Name: "two", Hardware: box()},
 		owner("a", "0.33.0", 4, slow(0)), owner("b", "0.33.0", 4, slow(0)),
 	}
 	f := startGrace(t, nil, time.Second, specs...)

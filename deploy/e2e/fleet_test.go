@@ -140,8 +140,8 @@ func (o *owner) kill() {
 func (o *owner) revive() {
 	o.ollama.Restart()
 	o.warm()
+	o.down.Store(false) // before it can be killed again
 	o.host.join()
-	o.down.Store(false)
 }
 
 // replace has dead come back beside what the test does next, and returns when

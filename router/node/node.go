@@ -110,8 +110,10 @@ func (n *Node) build() (err error) {
 		return err
 	}
 	disk := &disk{dirs: n.stores()}
-	n.voice = voice{mesh: n.mesh, disk: disk, cloud: c.Cloud, log: c.Logger,
-		trouble: func() time.Duration { return n.router.Trouble() }}
+	n.voice = voice{
+		mesh: n.mesh, disk: disk, cloud: c.Cloud, log: c.Logger,
+		trouble: func() time.Duration { return n.router.Trouble() },
+	}
 	n.metrics = metrics.New(metrics.Config{
 		View: n.mesh.View, Version: c.Version,
 		Running: func() int { return n.router.Running() },
