@@ -146,6 +146,9 @@ func (r *Router) forwardRequest(ctx context.Context, f *flight, c Candidate, pro
 	}
 	req.Header = f.header.Clone()
 	h := req.Header
+	if f.trip.try != nil {
+		f.trip.try.Inject(h)
+	}
 	h.Set(headerRequestID, f.ID)
 	h.Set(headerKey, f.Key)
 	h.Set(headerPrompt, strconv.Itoa(f.PromptTokens))
@@ -194,7 +197,7 @@ func (r *Router) attemptHere(client context.Context, f *flight, c Candidate, pro
 	ctx, cancel := context.WithCancelCause(client)
 	j := &job{
 		id: f.ID, method: f.route.Method, path: f.route.Path, kind: f.route.Kind, stream: f.peek.Stream,
-		header: f.header, body: bytes.NewReader(f.body), length: int64(len(f.body)),
+		header: f.trip.traced(f.header), body: bytes.NewReader(f.body), length: int64(len(f.body)),
 		work: backend.Work{
 			ID: f.ID, Key: f.Key, PromptTokens: f.PromptTokens, OutputTokens: f.OutputTokens,
 			Context: f.Context, Client: f.Client, Batch: f.Batch, Promise: promise,
@@ -207,6 +210,7 @@ func (r *Router) attemptHere(client context.Context, f *flight, c Candidate, pro
 	}
 	if f.path == Exact {
 		j.takeUp(f.takeup)
+		j.header = f.trip.traced(j.header)
 	}
 	a, err := r.execute(ctx, j)
 	if err != nil {

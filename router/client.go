@@ -97,6 +97,7 @@ func (r *Router) serveForwarded(w *trip, req *http.Request, route wire.Route) {
 		return
 	}
 	w.read(f.Request, peek.Stream, len(r.mesh.View().Holders(f.Key)) > 0)
+	w.trace(r.config.Tracer, req.Header)
 	r.dispatch(w, req, f)
 }
 

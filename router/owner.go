@@ -198,6 +198,9 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 	if taken != nil {
 		j.takeUp(taken)
 	}
+	status, became := 0, OutcomeClientGone // its client is the ingress
+	ended := r.owned(j, h)
+	defer func() { ended(status, became) }()
 	type result struct {
 		answer *answer
 		err    error
@@ -223,11 +226,13 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 		case res := <-done:
 			clearSign(w.Header())
 			if res.err != nil {
+				status, became = http.StatusTooManyRequests, OutcomeBusy
 				r.refuse(w, req, res.err)
 				return
 			}
 			defer res.answer.close()
-			r.answerPeer(ctx, w, res.answer)
+			status, became = res.answer.status, OutcomeCut
+			became = r.answerPeer(ctx, w, res.answer)
 			return
 		}
 	}
@@ -274,8 +279,9 @@ func (r *Router) refuse(w http.ResponseWriter, req *http.Request, err error) {
 
 // answerPeer streams an answer to the ingress, each piece flushed as it comes.
 // A broken answer breaks the stream: it never ends cleanly. One that is handed
-// over ends with a trailer that says so, and lacks its dialect's end mark.
-func (r *Router) answerPeer(ctx context.Context, w http.ResponseWriter, a *answer) {
+// over ends with a trailer that says so, and lacks its dialect's end mark. It
+// returns what the ingress has got.
+func (r *Router) answerPeer(ctx context.Context, w http.ResponseWriter, a *answer) Outcome {
 	h := w.Header()
 	answerHeaders(h, a.header)
 	if tag := a.header.Get(headerClosing); tag != "" {
@@ -288,7 +294,7 @@ func (r *Router) answerPeer(ctx context.Context, w http.ResponseWriter, a *answe
 	w.WriteHeader(a.status)
 	out := http.NewResponseController(w)
 	if err := out.Flush(); err != nil {
-		return
+		return OutcomeClientGone
 	}
 	buf := bufferPool.Get().(*[]byte)
 	defer bufferPool.Put(buf)
@@ -296,10 +302,10 @@ func (r *Router) answerPeer(ctx context.Context, w http.ResponseWriter, a *answe
 		n, err := a.body.Read(*buf)
 		if n > 0 {
 			if _, werr := w.Write((*buf)[:n]); werr != nil {
-				return
+				return OutcomeClientGone
 			}
 			if werr := out.Flush(); werr != nil {
-				return
+				return OutcomeClientGone
 			}
 		}
 		if err == io.EOF {
@@ -307,11 +313,11 @@ func (r *Router) answerPeer(ctx context.Context, w http.ResponseWriter, a *answe
 			if text := loadText(r.backend.Load()); text != "" {
 				h.Set(http.TrailerPrefix+headerLoad, text)
 			}
-			return
+			return outcomeOf(a.status)
 		}
 		if err != nil && streamed(a.header) && errors.Is(context.Cause(ctx), ErrDraining) {
 			h.Set(http.TrailerPrefix+headerRefused, RefusedDraining)
-			return
+			return OutcomeCut
 		}
 		if err != nil {
 			panic(http.ErrAbortHandler)

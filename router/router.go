@@ -94,6 +94,8 @@ type Config struct {
 	// Done, if set, gets the record of every request of a client when it has
 	// ended, from the goroutine that served it. It must not block.
 	Done func(Record)
+	// Tracer follows requests as spans; nil: nobody does, at no cost.
+	Tracer Tracer
 	// Version of kage-mesh, for people.
 	Version string
 	Logger  *slog.Logger

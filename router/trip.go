@@ -25,6 +25,8 @@ type trip struct {
 	began    time.Time
 	lost     bool // a write failed: the client has left
 
+	span, try Span // of the request and of its running try; nil: nobody follows
+
 	pieces atomic.Int64 // of text that the client has, while the answer streams
 }
 
@@ -62,6 +64,9 @@ func (t *trip) tries(c Candidate) {
 	t.began = time.Now()
 	t.rec.Owner = c.Name
 	t.rec.Attempts = append(t.rec.Attempts, Attempt{Node: c.Name, Phase: PhaseDial.String()})
+	if t.span != nil {
+		t.try = t.span.Try(c.Name)
+	}
 }
 
 // tried notes how the attempt ended; nil: the client has its answer.
@@ -75,9 +80,13 @@ func (t *trip) tried(e *AttemptError) {
 	last.Took = time.Since(t.began).Seconds()
 	if e == nil {
 		last.Phase, last.Result = PhaseStream.String(), ResultOK
-		return
+	} else {
+		last.Phase, last.Result = e.Phase.String(), e.Result()
 	}
-	last.Phase, last.Result = e.Phase.String(), e.Result()
+	if t.try != nil {
+		t.try.Tried(*last)
+		t.try = nil
+	}
 }
 
 // used adds what an answer, or the part of it that came, says it cost. chunks
@@ -174,6 +183,12 @@ func (t *trip) end(whole bool) {
 		r.Rate = float64(r.OutputTokens) / writing
 	}
 	t.mu.Unlock()
+	if t.span != nil {
+		if n := len(r.Attempts); t.try != nil && n > 0 {
+			t.try.Tried(r.Attempts[n-1]) // the handler ended without a word of it
+		}
+		t.span.Ended(t.record())
+	}
 	t.journal.end(t)
 }
 

@@ -37,6 +37,8 @@ type Options struct {
 	Grace   time.Duration // see node.Config.Grace
 	Policy  router.Policy // of every node; nil: router.Select
 	Logger  *slog.Logger
+	// Tracer is of the node with that name; nil: nobody follows requests.
+	Tracer func(name string) router.Tracer
 }
 
 // Fleet is a running set of nodes.
@@ -158,8 +160,13 @@ func (n *Node) start() error {
 	if n.api == "" {
 		n.api = n.Spec.API
 	}
+	var tracer router.Tracer
+	if n.options.Tracer != nil {
+		tracer = n.options.Tracer(n.Spec.Name)
+	}
 	made, err := node.New(node.Config{
-		Name: n.Spec.Name, Cluster: "fleet", StateDir: n.dir,
+		Tracer: tracer,
+		Name:   n.Spec.Name, Cluster: "fleet", StateDir: n.dir,
 		API: orLoopback(n.api), Peer: "127.0.0.1:0", Gossip: "127.0.0.1:0",
 		Ollama: ollama, Parallel: n.parallel(),
 		Detect: func(context.Context) hardware.Inventory { return n.Spec.Hardware },

@@ -75,6 +75,7 @@ func joinFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "stream-idle", EnvVars: []string{"KAGE_STREAM_IDLE"}, Value: 120 * time.Second, Usage: "longest silence inside an answer; then its node is given up and the answer continued on another"},
 		&cli.BoolFlag{Name: "no-continue", EnvVars: []string{"KAGE_NO_CONTINUE"}, Usage: "end an answer whose node dies in an error, instead of continuing it on another"},
 		text("max-body", "KAGE_MAX_BODY", "64MiB", "largest request body"),
+		&cli.StringFlag{Name: "otlp-endpoint", EnvVars: []string{"KAGE_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"}, Usage: "`URL` of a collector to send traces of requests to, OTLP over HTTP (default: none; nothing is traced)"},
 		text("log-level", "KAGE_LOG_LEVEL", "info", "debug, info, warn or error"),
 		text("log-format", "KAGE_LOG_FORMAT", "auto", "text, json, or auto: text on a terminal"),
 	}, doorFlags()...)
@@ -126,6 +127,11 @@ func (e environment) runNode(c *cli.Context, config node.Config, r *reloader) er
 	config.Checkup = func(up *admin.Checkup) {
 		up.MDNS, up.Seeds, up.Settings = !c.Bool("no-mdns"), r.seeds.get(), *r.settings.Load()
 	}
+	flush, err := e.traced(c, &config)
+	if err != nil {
+		return err
+	}
+	defer flush()
 	n, err := node.New(config)
 	if err != nil {
 		return startError(err)

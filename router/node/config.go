@@ -67,6 +67,9 @@ type Config struct {
 	// Policy orders candidates; nil: router.Select. For comparisons and tests.
 	Policy router.Policy
 
+	// Tracer follows requests as spans; nil: nobody does.
+	Tracer router.Tracer
+
 	// Checkup adds what only the caller knows (settings, discovery) to the
 	// answer of /mesh/v1/checkup; nil adds nothing.
 	Checkup func(*admin.Checkup)

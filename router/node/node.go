@@ -122,7 +122,7 @@ func (n *Node) build() (err error) {
 		Mesh: n.mesh, Requests: n.requests, Cluster: c.Cluster, Endpoint: n.Endpoint(), Version: c.Version,
 	})
 	n.router, err = router.New(router.Config{
-		Metrics: n.metrics.Handler(), Done: n.metrics.Observe,
+		Metrics: n.metrics.Handler(), Done: n.metrics.Observe, Tracer: c.Tracer,
 		Mesh: n.mesh, Backend: local{n.backend, n.voice}, Peers: n.mesh.PeerTransport(),
 		Disk: n.backend, Await: n.mesh.Wait, Peering: n.peering(), Sizes: n.sizes(), Cloud: c.Cloud,
 		Admin: n.page.around(admin.Handler(admin.Config{
