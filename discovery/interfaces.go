@@ -174,7 +174,7 @@ func candidates(ls []link, ips []netip.Addr, port, ownPort int) []string {
 	slices.SortStableFunc(good, func(a, b candidate) int { return cmp.Compare(a.rank, b.rank) })
 	var addrs []string
 	for _, c := range good {
-		addr := netip.AddrPortFrom(c.ip, uint16(port)).String()
+		addr := netip.AddrPortFrom(c.ip, uint16(port)).String() //nolint:gosec // a port
 		if !slices.Contains(addrs, addr) && len(addrs) < maxAdvertise/2 {
 			addrs = append(addrs, addr)
 		}

@@ -69,7 +69,7 @@ func (t *Tailnet) Run(ctx context.Context, found func(Peer)) error {
 			return nil
 		}
 		for _, ip := range peers {
-			found(Peer{Addr: netip.AddrPortFrom(ip, uint16(t.cfg.Port)).String(), Source: SourceTailnet})
+			found(Peer{Addr: netip.AddrPortFrom(ip, uint16(t.cfg.Port)).String(), Source: SourceTailnet}) //nolint:gosec // a port
 		}
 		wait, now := t.cfg.Every, ""
 		switch {
@@ -205,7 +205,7 @@ func tailscalePath() string {
 		usual = []string{"/usr/bin/tailscale", "/usr/local/bin/tailscale"}
 	}
 	for _, p := range usual {
-		if info, err := os.Stat(p); err == nil && info.Mode().IsRegular() {
+		if info, err := os.Stat(p); err == nil && info.Mode().IsRegular() { //nolint:gosec // one of a fixed list; ProgramFiles is the system's
 			return p
 		}
 	}

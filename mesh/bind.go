@@ -46,7 +46,7 @@ func bindOnce(addr netip.AddrPort) (*net.TCPListener, *net.UDPConn, error) {
 	udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: ip, Port: port, Zone: addr.Addr().Zone()})
 	if err != nil {
 		_ = tcp.Close()
-		return nil, nil, bindError("udp", netip.AddrPortFrom(addr.Addr(), uint16(port)), err)
+		return nil, nil, bindError("udp", netip.AddrPortFrom(addr.Addr(), uint16(port)), err) //nolint:gosec // a port that was bound
 	}
 	// A burst of beacons from hundreds of nodes must not be dropped by a small
 	// default; systems cap the value, and a smaller one only loses reports.

@@ -136,7 +136,7 @@ func ranked(l *Load) []int {
 		return cmp.Compare(y.Running+y.Waiting, x.Running+x.Waiting)
 	})
 	if n := len(rest); n > 0 {
-		turn := int(l.Seq * 7 % uint64(n)) // seven or so fit beside the hot ones
+		turn := int(l.Seq * 7 % uint64(n)) //nolint:gosec // below n; seven or so fit beside the hot ones
 		rest = slices.Concat(rest[turn:], rest[:turn])
 	}
 	return append(hot, rest...)

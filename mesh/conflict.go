@@ -31,7 +31,7 @@ func (m *Mesh) claimed(other serf.Member) {
 	addr = addr.Unmap()
 	c := claim{
 		gossip: netip.AddrPortFrom(addr, other.Port),
-		peer:   netip.AddrPortFrom(addr, uint16(infoOf(other.Tags).PeerPort)),
+		peer:   netip.AddrPortFrom(addr, uint16(infoOf(other.Tags).PeerPort)), //nolint:gosec // at most 65535, as read from tags
 	}
 	select {
 	case m.claims <- c:

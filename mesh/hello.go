@@ -124,7 +124,7 @@ func (h hello) encode() []byte {
 	if err != nil {
 		panic("mesh: encode hello: " + err.Error()) // strings and numbers only
 	}
-	return append(binary.BigEndian.AppendUint16(nil, uint16(len(body))), body...)
+	return append(binary.BigEndian.AppendUint16(nil, uint16(len(body))), body...) //nolint:gosec // a few short fields of our own
 }
 
 func readHello(r io.Reader) (hello, error) {

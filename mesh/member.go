@@ -95,7 +95,7 @@ func (m *Member) WithContext(ctx context.Context) *Member {
 
 // Peer is the address of the member's TLS listener.
 func (m *Member) Peer() netip.AddrPort {
-	return netip.AddrPortFrom(m.Addr.Addr(), uint16(m.Info.PeerPort))
+	return netip.AddrPortFrom(m.Addr.Addr(), uint16(m.Info.PeerPort)) //nolint:gosec // at most 65535, as read from tags
 }
 
 // Draining reports whether the member asked for no new work, by tag or by the

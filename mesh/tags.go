@@ -84,12 +84,12 @@ func infoOf(tags map[string]string) Info {
 	const any64 = 1<<64 - 1
 	flags := tags[tagFlags]
 	return Info{
-		Protocol: int(number(tagProtocol, 1<<16)),
+		Protocol: int(number(tagProtocol, 1<<16)), //nolint:gosec // bounded
 		Version:  clean(tags[tagVersion], maxVersion),
 		Hostname: clean(tags[tagHostname], maxHostname),
 		Role:     clean(tags[tagRole], maxWord),
-		PeerPort: int(number(tagPeerPort, 65535)),
-		APIPort:  int(number(tagAPIPort, 65535)),
+		PeerPort: int(number(tagPeerPort, 65535)), //nolint:gosec // bounded
+		APIPort:  int(number(tagAPIPort, 65535)), //nolint:gosec // bounded
 		GPU:      clean(tags[tagGPU], maxWord),
 		VRAM:     number(tagVRAM, any64),
 		RAM:      number(tagRAM, any64),

@@ -60,7 +60,7 @@ func newTransport(addr netip.AddrPort, label string, sealed bool, log *slog.Logg
 	}
 	return &transport{
 		tcp: tcp, udp: udp, log: log, sealed: sealed,
-		header: append([]byte{labelByte, byte(len(label))}, label...),
+		header: append([]byte{labelByte, byte(len(label))}, label...), //nolint:gosec // a hash in hex
 		conns:  make(map[net.Conn]netip.Addr), perHost: make(map[netip.Addr]int),
 	}, nil
 }

@@ -155,5 +155,5 @@ func writeError(w http.ResponseWriter, d wire.Dialect, e *wire.Error) {
 		h.Set("Connection", "close") // the rest of the body is not read
 	}
 	w.WriteHeader(e.Status)
-	_, _ = w.Write(body)
+	_, _ = w.Write(body) //nolint:gosec // JSON, and said so
 }

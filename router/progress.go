@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"bytes"
 	"encoding/json"
 	"slices"
@@ -95,7 +96,7 @@ func (p *progress) since(seq uint64) (lines [][]byte, last uint64, ended bool, m
 			news = append(news, t)
 		}
 	}
-	slices.SortFunc(news, func(a, b told) int { return int(a.seq) - int(b.seq) })
+	slices.SortFunc(news, func(a, b told) int { return cmp.Compare(a.seq, b.seq) })
 	for _, t := range news {
 		lines = append(lines, t.line)
 	}

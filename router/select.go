@@ -57,7 +57,7 @@ func spread(c *Candidate, seed uint64, i int) time.Duration {
 	if c.Self {
 		return t
 	}
-	return t + time.Duration(float64(t)*nearTie*draw(seed, uint64(i)))
+	return t + time.Duration(float64(t)*nearTie*draw(seed, uint64(i))) //nolint:gosec // an index
 }
 
 // draw maps two numbers to [0,1), evenly (SplitMix64's finaliser).

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/admin"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/ollamatest"
 )
 
 // Fifty streams run without a pause while the mesh key is rotated and then a
@@ -112,9 +114,9 @@ func TestRotationAndEvictionUnderLoad(t *testing.T) {
 	}
 }
 
-// Prompts, answers, keys and query strings appear in no log, at any level,
-// whatever goes wrong.
-func TestLogsTellNoSecrets(t *testing.T) {
+// Prompts, answers, keys and query strings appear in no log, at any level, nor
+// in anything that a node tells of itself, whatever goes wrong.
+func TestNothingTellsSecrets(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var logs lockedBuffer
@@ -152,6 +154,22 @@ func TestLogsTellNoSecrets(t *testing.T) {
 	send("POST", "/api/generate", whole, "Origin", "https://evil.example")
 	send("POST", "/api/generate", whole, "Content-Encoding", "gzip")
 	send("POST", "/api/generate", whole, "X-Kage-Request-Id", "a b "+canary)
+	for _, path := range []string{"/v1/completions", "/v1/responses", "/v1/messages", "/api/embed", "/api/embeddings", "/v1/embeddings"} {
+		send("POST", path, `{"model":"common","prompt":"`+canary+`","input":"`+canary+`","max_tokens":4,"messages":[{"role":"user","content":"`+canary+`"}]}`, secret...)
+	}
+	send("POST", "/api/generate", `{"model":"common","prompt":"x","images":["`+strings.Repeat(canary, 200_000)+`"]}`) // spooled
+	send("POST", "/api/show?"+canary, `{"model":"common","system":"`+canary+`"}`, secret...)
+	send("POST", "/api/create", `{"model":"mine","from":"common","system":"`+canary+`"}`, secret...)
+	send("POST", "/api/pull", `{"model":"nowhere","username":"`+canary+`","password":"`+canary+`"}`, secret...)
+	send("POST", "/api/me", canary, secret...)
+	send("GET", "/mesh/v1/explain?model=common&prompt="+canary, "", secret...)
+	send("POST", "/mesh/v1/keys/remove", `{"key":"`+canary+`"}`, secret...)
+	// What a model says breaks off in the middle, and goes on elsewhere.
+	undo := f.Node(2).Ollama.Fault(ollamatest.Fault{Kind: ollamatest.Die, After: 3})
+	for range 3 {
+		_ = Ask(ctx, url, "common", canary, 8, true)
+	}
+	undo()
 	short, leave := context.WithTimeout(ctx, 2*time.Millisecond) // a client that leaves
 	_ = Ask(short, url, "common", canary, 4000, true)
 	leave()
@@ -170,14 +188,38 @@ func TestLogsTellNoSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What the node tells of itself: to monitoring, to its owner, and to
+	// whoever looks into a problem.
+	var told strings.Builder
+	for _, path := range []string{
+		"/metrics", "/health", "/backends", "/mesh/v1/requests", "/mesh/v1/members", "/mesh/v1/status", "/mesh/v1/models",
+		"/mesh/v1/keys", "/mesh/v1/history", "/mesh/v1/checkup", "/mesh/v1/explain?model=common",
+	} {
+		resp, err := http.Get(url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || resp.StatusCode >= 500 || len(body) == 0 {
+			t.Errorf("%s: %s, %d bytes, %v", path, resp.Status, len(body), err)
+		}
+		fmt.Fprintf(&told, "%s\n%s\n", path, body)
+	}
+	if !strings.Contains(told.String(), "kage_attempts_total") || !strings.Contains(told.String(), `"model":"common`) {
+		t.Error("no metrics or no requests were told; the test proves nothing")
+	}
 	f.Close()
-	text := logs.String()
+	text := logs.String() + told.String()
 	for what, bad := range map[string]string{
 		"a canary": canary, "the mesh key": key.String()[6:40], "the new mesh key": rotated.Key[6:40],
 	} {
 		if i := strings.Index(text, bad); i >= 0 {
-			t.Errorf("%s is in the log: ...%s...", what, text[max(0, i-200):min(len(text), i+60)])
+			t.Errorf("%s is told: ...%s...", what, text[max(0, i-200):min(len(text), i+60)])
 		}
+	}
+	if answer := answerText.FindString(text); answer != "" {
+		t.Errorf("an answer is told: %s", answer)
 	}
 	if !strings.Contains(text, "level=DEBUG") || len(text) < 1000 {
 		t.Errorf("the log is not at debug level; the test proves nothing:\n%s", text)

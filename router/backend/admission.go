@@ -254,7 +254,7 @@ func (a *Admission) Progress(now time.Time, e *Entry, chunks int) {
 // wrote counts the pieces of a running entry's answer.
 func (a *Admission) wrote(e *Entry, chunks int) {
 	if chunks > e.chunks && e.Running() {
-		a.written += uint64(chunks - e.chunks)
+		a.written += uint64(chunks - e.chunks) //nolint:gosec // positive
 		e.chunks = chunks
 	}
 }

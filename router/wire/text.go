@@ -72,7 +72,7 @@ func hexDigit(b byte) int {
 func hex4(p []byte) rune {
 	var r rune
 	for _, b := range p[:4] {
-		r = r<<4 | rune(hexDigit(b))
+		r = r<<4 | rune(hexDigit(b)) //nolint:gosec // a hex digit
 	}
 	return r
 }
