@@ -3,9 +3,13 @@
 package e2e
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -29,7 +33,7 @@ func TestTheDoorFromTheNetwork(t *testing.T) {
 	at := "http://" + node.IP().String() + ":11435"
 	ask := func(from *lab.Node, base, method, path string, header ...string) (int, http.Header, string) {
 		t.Helper()
-		body := `{"model":"tiny","prompt":"hi","stream":false,"options":{"num_predict":2}}`
+		body := `{"model":"tiny","prompt":"` + promptCanary + `","stream":false,"options":{"num_predict":2}}`
 		req, err := http.NewRequestWithContext(context.Background(), method, base+path, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
@@ -113,7 +117,36 @@ func TestTheDoorFromTheNetwork(t *testing.T) {
 		status, _, _ := ask(guest, at, http.MethodGet, "/api/tags", bearer...)
 		return status == http.StatusUnauthorized
 	})
-	if log := node.stderr(); strings.Contains(log, key) || strings.Contains(log, admin) {
-		t.Error("a key is in the log")
+	file := filepath.Join(t.TempDir(), "bundle.tar.gz")
+	said, _ := node.Command(t.Context(), binary, "doctor", "--bundle", file).CombinedOutput() // it ends with 1 where it finds something
+	told := append(unpack(t, file), said...)
+	for what, text := range map[string]string{"what doctor tells": string(told), "the log": node.stderr()} {
+		for _, secret := range []string{key, admin, promptCanary} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%.10s... is in %s", secret, what)
+			}
+		}
 	}
+	if !bytes.Contains(told, []byte("kage_attempts_total")) {
+		t.Errorf("no metrics are in the bundle; the test proves nothing: %s", said)
+	}
+}
+
+// unpack is all text of a .tar.gz.
+func unpack(t *testing.T, file string) []byte {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	zip, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(zip) // of a tar, the files as they are
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }

@@ -288,7 +288,7 @@ func forge(t *testing.T, from *lab.Node, id string, ip netip.Addr) {
 // of it brings nobody in.
 func TestTheWireOfAKeyedMeshTellsNothing(t *testing.T) {
 	l, key, members, fake := keyedPair(t, 3)
-	c := members[0].sniff()
+	captures := []*capture{members[0].sniff(), members[1].sniff()}
 	r := members[0].ask(t.Context(), "/api/generate", map[string]any{
 		"model": modelCanary, "prompt": promptCanary, "options": map[string]any{"num_predict": 8},
 	})
@@ -306,11 +306,16 @@ func TestTheWireOfAKeyedMeshTellsNothing(t *testing.T) {
 		resp.Body.Close()
 	}
 	await(t, patience, "the proof on the wire", func() bool {
-		data, err := os.ReadFile(c.path)
+		data, err := os.ReadFile(captures[0].path)
 		return err == nil && bytes.Contains(data, []byte(proof))
 	})
 	m, _ := members[0].members()
-	raw, segments := c.end()
+	raw, segments := captures[0].end()
+	more, _ := captures[1].end()
+	raw = append(raw, more...)
+	for _, c := range captures {
+		t.Log(c.protocols())
+	}
 
 	secrets := map[string]string{
 		"the prompt": promptCanary, "the model's name": modelCanary, "the key": key.String()[6:30],
@@ -325,6 +330,9 @@ func TestTheWireOfAKeyedMeshTellsNothing(t *testing.T) {
 		if len(text) > 3 && bytes.Contains(raw, []byte(text)) {
 			t.Errorf("%s (%.60q) is in clear on the wire", what, text)
 		}
+	}
+	if !bytes.Contains(raw, []byte(proof)) {
+		t.Error("what was said in clear was not seen; the test proves nothing")
 	}
 	t.Logf("%d segments, %d bytes looked at", len(segments), len(raw))
 

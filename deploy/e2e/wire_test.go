@@ -3,21 +3,21 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	be "encoding/binary"
-	"io"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/lab/proc"
 )
 
 // sniffInto, when set, makes the test binary a sniffer: it writes every frame
-// that it sees into the file of that name, each after its length.
+// that it sees into the file of that name, as pcap, which tshark reads, too.
 const sniffInto = "KAGE_E2E_SNIFF"
 
 func init() {
@@ -38,21 +38,39 @@ func sniff(path string) {
 	if err != nil {
 		panic(err)
 	}
-	buf := make([]byte, 4, 128<<10)
+	// https://www.ietf.org/archive/id/draft-ietf-opsawg-pcap-04.html: magic,
+	// version 2.4, two zeros, the longest frame, Ethernet.
+	head := be.LittleEndian.AppendUint32(nil, 0xa1b2c3d4)
+	head = append(head, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+	head = be.LittleEndian.AppendUint32(head, maxFrame)
+	head = be.LittleEndian.AppendUint32(head, 1)
+	if _, err := f.Write(head); err != nil {
+		panic(err)
+	}
+	buf := make([]byte, recordHead+maxFrame)
 	for {
-		n, from, err := syscall.Recvfrom(fd, buf[4:cap(buf)], 0)
+		n, from, err := syscall.Recvfrom(fd, buf[recordHead:], 0)
 		if err != nil {
 			continue
 		}
 		if ll, ok := from.(*syscall.SockaddrLinklayer); ok && ll.Hatype == syscall.ARPHRD_LOOPBACK {
 			continue // a host's own loopback is no link
 		}
-		be.BigEndian.PutUint32(buf[:4], uint32(n))
-		if _, err := f.Write(buf[: 4+n : cap(buf)]); err != nil {
+		now := time.Now()
+		for i, v := range []int64{now.Unix(), int64(now.Nanosecond() / 1000), int64(n), int64(n)} {
+			be.LittleEndian.PutUint32(buf[4*i:], uint32(v))
+		}
+		if _, err := f.Write(buf[:recordHead+n]); err != nil {
 			panic(err)
 		}
 	}
 }
+
+const (
+	fileHead   = 24
+	recordHead = 16
+	maxFrame   = 128 << 10
+)
 
 // capture is a running sniffer on a host.
 type capture struct {
@@ -96,20 +114,28 @@ func (c *capture) end() (raw []byte, segments []segment) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	for r := bytes.NewReader(data); ; {
-		var size uint32
-		if be.Read(r, be.BigEndian, &size) != nil || size > 1<<17 {
-			return raw, segments
+	for rest := data[min(fileHead, len(data)):]; len(rest) > recordHead; {
+		size := int(be.LittleEndian.Uint32(rest[8:]))
+		if size > len(rest)-recordHead {
+			break // killed in the middle of it
 		}
-		frame := make([]byte, size)
-		if _, err := io.ReadFull(r, frame); err != nil {
-			return raw, segments
-		}
+		frame := rest[recordHead : recordHead+size]
+		rest = rest[recordHead+size:]
 		raw = append(raw, frame...)
 		if s, ok := parseFrame(frame); ok {
 			segments = append(segments, s)
 		}
 	}
+	return raw, segments
+}
+
+// protocols is what tshark makes of the capture, where it is installed.
+func (c *capture) protocols() string {
+	out, err := exec.CommandContext(c.t.Context(), "tshark", "-n", "-r", c.path, "-q", "-z", "io,phs").CombinedOutput()
+	if err != nil {
+		return "no word from tshark: " + err.Error()
+	}
+	return string(out)
 }
 
 func parseFrame(f []byte) (s segment, ok bool) {
