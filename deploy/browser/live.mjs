@@ -13,7 +13,7 @@ try {
   const said = (text) => page.locator("h1", { hasText: text }).waitFor({ timeout: 20_000 });
   await said("All 4 nodes are up.");
   expect("four cards", (await page.locator(".card").count()) === 4);
-  expect("a row per model", (await page.locator(".matrix tbody tr").count()) === 3);
+  expect("a row per model", (await page.locator(".matrix tbody tr").count()) === 4);
   expect("four nodes in the picture", (await page.locator(".topology .node").count()) === 4);
   await page.locator(".plot canvas").nth(2).waitFor();
 
@@ -28,6 +28,28 @@ try {
   await page.locator(".topology .node[aria-pressed=true]").focus();
   await page.keyboard.press("Enter"); // and by keyboard back
   await page.locator(".hour .of").waitFor({ state: "detached" });
+
+  // Pull a model to a node that lacks it, load it there, unload it again.
+  const cell = (model, node) => page.getByRole("img", { name: `${model} on ${node}` });
+  const order = page.locator(".orders");
+  await cell("qwen2.5:32b", "cpu-2").click();
+  await order.locator("p", { hasText: "It does not fit there" }).waitFor();
+  expect("no pull to where it cannot run", await order.locator("button.act").isDisabled());
+  await cell("qwen2.5:32b", "cpu-1").click();
+  await order.getByRole("button", { name: /^Pull 18\.5 GiB/ }).click();
+  await order.locator("progress").waitFor();
+  await cell("qwen2.5:32b", "cpu-1: on disk").waitFor({ timeout: 30_000 });
+  await order.locator(".job", { hasText: "pulled" }).waitFor();
+  await order.getByRole("button", { name: "Load into memory" }).click();
+  await cell("qwen2.5:32b", "cpu-1: in memory").waitFor({ timeout: 30_000 });
+  await order.locator(".job", { hasText: "loaded" }).waitFor();
+  await order.getByRole("button", { name: "Unload" }).click();
+  await cell("qwen2.5:32b", "cpu-1: on disk").waitFor({ timeout: 30_000 });
+  await cell("private:1b", "cpu-1").click(); // in no registry
+  await order.getByRole("button", { name: /^Pull/ }).click();
+  await order.locator(".job.failed", { hasText: "file does not exist" }).waitFor();
+  await order.getByRole("button", { name: "close" }).click();
+  expect("the line is closed", (await order.count()) === 0);
 
   const start = Date.now();
   await ask("kill gpu-mobile");

@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -57,6 +58,11 @@ func scene(t *testing.T, n int, dead ...string) string {
 	})
 	mux.Handle("/mesh/v1/events", events)
 	mux.Handle("/mesh/v1/history", history)
+	mux.HandleFunc("/mesh/v1/models", func(w http.ResponseWriter, _ *http.Request) {
+		if err := json.NewEncoder(w).Encode(admin.ModelsOf(view, "home", now)); err != nil {
+			t.Error(err)
+		}
+	})
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	t.Cleanup(events.Close) // first: a server waits for its streams

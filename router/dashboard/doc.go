@@ -5,8 +5,8 @@
 //
 // The page is plain modules in assets, without a build step; what was taken
 // from others is in assets/vendor with its licences. It gets all it shows from
-// the routes of package admin: events, history and, where the node has it,
-// requests. It only reads.
+// the routes of package admin, events, history and models, and has models
+// pulled and loaded by those of Ollama.
 //
 //	mux.Handle("/mesh/", admin.Here(dashboard.Handler()))
 package dashboard

@@ -48,7 +48,7 @@ function Page() {
           <${Requests} requests=${s.requests} members=${members} chosen=${picked} />
         </section>`}
       </main>
-      <footer>kage-mesh ${p.version} · clients use <code>${p.endpoint}</code> · this page only reads</footer>
+      <footer>kage-mesh ${p.version} · clients use <code>${p.endpoint}</code></footer>
     </div>`;
 }
 
