@@ -43,6 +43,9 @@ func plan(kind wire.Kind, p *wire.Peek, s *story) (Path, string) {
 	}
 	repeats := repeatable(p)
 	reason := obstacle(kind, p)
+	if reason == "" && kind == wire.V1Messages && len(s.thinking) > 0 {
+		reason = "an answer with thinking, of this API,"
+	}
 	switch {
 	case reason == "" && !seeded(p) && (len(s.thinking) == 0 || !repeats):
 		return Exact, ""

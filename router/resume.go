@@ -103,7 +103,7 @@ func (r *Router) take(f *flight, path Path, e *AttemptError) {
 }
 
 func (f *flight) compose() *wire.Composer {
-	return wire.NewComposer(f.route.Kind, f.story.first, f.peek.IncludeUsage)
+	return wire.NewComposer(f.route.Kind, f.story.first, f.peek.IncludeUsage).On(&f.story.blocks)
 }
 
 // encode is t as JSON. It cannot fail: the request is JSON that was parsed.

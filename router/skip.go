@@ -44,7 +44,7 @@ func newSkipper(kind wire.Kind, s *story, composer *wire.Composer, nth int) *ski
 		story: s, composer: composer, nth: nth, quiet: true,
 		text: bytes.Clone(s.text), thinking: bytes.Clone(s.thinking),
 	}
-	if !wire.Composes(kind) {
+	if wire.Ordered(kind) {
 		k.marked, k.marks = true, s.marks
 	}
 	return k

@@ -24,6 +24,7 @@ type story struct {
 	marks    int  // frames without text
 	calls    bool // a tool call, or a part of one
 	finished bool // the reason why generation ended
+	blocks   wire.Blocks
 	over     bool // longer than maxStory, or not readable
 
 	began  time.Time // when the first piece came
@@ -42,6 +43,7 @@ func (s *story) add(f wire.Frame, c *wire.Chunk, now time.Time) {
 		s.over = true // what it said is not known
 		return
 	}
+	s.blocks.Add(c)
 	s.calls = s.calls || c.ToolCalls
 	s.finished = s.finished || c.DoneReason != ""
 	if !c.HasText() {

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/ollamatest"
@@ -15,6 +14,10 @@ var weather = []any{map[string]any{"type": "function", "function": map[string]an
 	"name": "weather", "parameters": map[string]any{
 		"type": "object", "properties": map[string]any{"city": map[string]any{"type": "string"}}, "required": []string{"city"},
 	},
+}}}
+
+var blocks = []any{map[string]any{"role": "user", "content": []any{
+	map[string]any{"type": "text", "text": "tell "}, map[string]any{"type": "text", "text": "me"},
 }}}
 
 var schema = map[string]any{
@@ -60,7 +63,12 @@ func TestWhatCannotGoOnExactly(t *testing.T) {
 		{"warm by default, OpenAI", "v1-completions", map[string]any{"temperature": nil}, 12, "exact", ""},
 		{"own stops", "generate", map[string]any{"think": false, "stop": []string{"-25"}}, 9, "exact", ""},
 		{"raw", "generate", map[string]any{"raw": true, "system": nil}, 20, "exact", ""},
-		{"messages, warm", "v1-messages", map[string]any{"temperature": 0.8}, 12, "", "this API"},
+		{"messages, greedy", "v1-messages", map[string]any{"thinking": map[string]any{"type": "disabled"}}, 12, "exact", ""},
+		{"messages, warm", "v1-messages", map[string]any{"temperature": 0.8, "thinking": map[string]any{"type": "disabled"}}, 12, "exact", ""},
+		{"messages, warm, blocks", "v1-messages", map[string]any{"temperature": 0.8, "thinking": map[string]any{"type": "disabled"}, "messages": blocks}, 3, "exact", ""},
+		{"messages, greedy, thinking", "v1-messages", map[string]any{"thinking": map[string]any{"type": "enabled"}}, 12, "restart", ""},
+		{"messages, warm, thinking", "v1-messages", map[string]any{"temperature": 0.8, "thinking": map[string]any{"type": "enabled"}}, 12, "", "with thinking"},
+		{"a tool call was sent, messages", "v1-messages", map[string]any{"thinking": map[string]any{"type": "disabled"}, "tools": []any{map[string]any{"name": "weather", "input_schema": map[string]any{"type": "object"}}}}, 1, "", "tool call"},
 		{"responses, greedy", "v1-responses", nil, 12, "restart", ""},
 		{"responses, warm", "v1-responses", map[string]any{"temperature": 0.8}, 12, "", "this API"},
 	}
@@ -133,8 +141,8 @@ func routeNamed(name string) route {
 // same, ends in an error.
 func TestASecondRunThatDiffers(t *testing.T) {
 	f := start(t, byName,
-		owner("a", "0.33.0", 4, ollamatest.Model{Name: "m", Size: 1 << 20, Digest: strings.Repeat("a", 64), Modified: time.Now()}),
-		owner("b", "0.33.0", 4, ollamatest.Model{Name: "m", Size: 1 << 20, Digest: strings.Repeat("b", 64), Modified: time.Now().Add(-time.Hour)}))
+		owner("a", "0.33.0", 4, ollamatest.Model{Name: "m", Size: 1 << 20}),
+		owner("b", "0.11.4", 4, ollamatest.Model{Name: "m", Size: 1 << 20})) // other defaults
 	r := routeNamed("generate")
 	h := struck(t, f, 1, ollamatest.Fault{Kind: ollamatest.Die, After: 5}, r.path,
 		r.request("m", 20, map[string]any{"temperature": 0.8, "seed": 3}))

@@ -180,6 +180,7 @@ func TestAKilledNodesAnswerIsTheSameToTheByte(t *testing.T) {
 			t.Logf("%s: %d of %d are byte-identical", d.path, len(gaps)-before, rounds)
 		})
 	}
+	f.replace(nil)
 	if len(gaps) == 0 {
 		return
 	}

@@ -47,7 +47,7 @@ type native struct {
 }
 
 // Read reads the body of a request of a kind that can be continued: Generate,
-// Chat, V1Chat or V1Completions. Members are bound as Ollama binds them.
+// Chat, V1Chat, V1Completions or V1Messages. Members are bound as Ollama binds them.
 func Read(kind wire.Kind, body []byte) (*Request, error) {
 	switch kind {
 	case wire.Generate, wire.Chat:
@@ -60,6 +60,8 @@ func Read(kind wire.Kind, body []byte) (*Request, error) {
 		return readV1Chat(body)
 	case wire.V1Completions:
 		return readV1Completion(body)
+	case wire.V1Messages:
+		return readMessages(body)
 	}
 	return nil, cannot("a request of kind " + kind.String())
 }

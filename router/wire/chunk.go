@@ -15,6 +15,8 @@ type Chunk struct {
 	Error      string // an error after the answer had begun
 	ToolCalls  bool   // the frame carries a tool call, or a part of one
 	Usage      Usage
+	Opens      bool // a content block of the Messages API begins
+	Closes     bool // and ends
 
 	Empty     bool // no data: a blank line, a comment, a keep-alive
 	Malformed bool // no JSON where JSON was due, or a piece of a frame: nothing else is set

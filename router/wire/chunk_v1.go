@@ -76,7 +76,14 @@ func (out *Chunk) messages(c *cursor) {
 			c.skip()
 		}
 	}
-	out.Done = string(kind) == "message_stop"
+	switch string(kind) {
+	case "message_stop":
+		out.Done = true
+	case "content_block_start":
+		out.Opens = true
+	case "content_block_stop":
+		out.Closes = true
+	}
 }
 
 func (out *Chunk) start(c *cursor) {

@@ -16,6 +16,8 @@ type Composer struct {
 	kind  Kind
 	usage bool
 	head  head
+
+	blocks *Blocks // of the Messages API
 }
 
 // head is what all frames of one answer of OpenAI's dialect share.
@@ -29,16 +31,20 @@ type head struct {
 // Composes reports whether a Composer can write frames of kind k.
 func Composes(k Kind) bool {
 	switch k {
-	case Generate, Chat, V1Chat, V1Completions:
+	case Generate, Chat, V1Chat, V1Completions, V1Messages:
 		return true
 	}
 	return false
 }
 
+// Ordered reports whether the frames without text of kind k have a place
+// between the others that a client relies on.
+func Ordered(k Kind) bool { return k == V1Messages || k == V1Responses }
+
 // NewComposer goes on from first, the first frame that the client got. usage
 // says whether the caller asked for a usage chunk.
 func NewComposer(k Kind, first []byte, usage bool) *Composer {
-	c := &Composer{kind: k, usage: usage}
+	c := &Composer{kind: k, usage: usage, blocks: &Blocks{}}
 	if payload := data(first, k.Framing()); json.Unmarshal(payload, &c.head) != nil {
 		c.head = head{}
 	}
@@ -94,6 +100,9 @@ func (c *Composer) End(dst []byte, f Final) []byte {
 		dst = append(c.open(dst), `,"message":{"role":"assistant","content":""}`...)
 		return append(appendFinal(dst, &f), '\n')
 	}
+	if c.kind == V1Messages {
+		return c.messageEnd(dst, &f)
+	}
 	if !f.Told {
 		dst = c.chunk(dst, nil, nil, f.Reason)
 	}
@@ -121,6 +130,8 @@ func (c *Composer) piece(dst, text, thought []byte) []byte {
 		if len(text) == 0 {
 			return dst
 		}
+	case V1Messages:
+		return c.messageText(dst, text)
 	}
 	return c.chunk(dst, text, thought, "")
 }

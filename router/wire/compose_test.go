@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ var firstFrames = map[Kind]string{
 	Generate:      `{"model":"tiny:1b","created_at":"2026-01-01T00:00:00Z","response":" a","done":false}` + "\n",
 	Chat:          `{"model":"tiny:1b","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":" a"},"done":false}` + "\n",
 	V1Chat:        `data: {"id":"chatcmpl-12","object":"chat.completion.chunk","created":1700000000,"model":"tiny:1b","system_fingerprint":"fp_x","choices":[{"index":0,"delta":{"role":"assistant","content":" a"},"finish_reason":null}]}` + "\n\n",
+	V1Messages:    "event: message_start\n" + `data: {"type":"message_start","message":{"id":"msg_12","type":"message","role":"assistant","model":"tiny:1b","content":[],"usage":{"input_tokens":1,"output_tokens":0}}}` + "\n\n",
 	V1Completions: `data: {"id":"cmpl-12","object":"text_completion","created":1700000000,"choices":[{"text":" a","index":0,"finish_reason":null}],"model":"tiny:1b","system_fingerprint":"fp_x"}` + "\n\n",
 }
 
@@ -44,11 +46,14 @@ func TestComposedFramesAreReadBack(t *testing.T) {
 			if rest, some := s.Rest(); some {
 				t.Errorf("%v: %q is no frame", kind, rest.Raw)
 			}
-			wantThinking := "hm\n"
-			if kind == V1Completions {
+			wantThinking, reason := "hm\n", "length"
+			if kind == V1Messages {
+				reason = "max_tokens"
+			}
+			if kind == V1Completions || kind == V1Messages {
 				wantThinking = "" // it has no place for it
 			}
-			if got != text || thinking != wantThinking || !tail.Ended() || tail.Reason() != "length" {
+			if got != text || thinking != wantThinking || !tail.Ended() || tail.Reason() != reason {
 				t.Errorf("%v: %q and %q, ended %v by %q", kind, got, thinking, tail.Ended(), tail.Reason())
 			}
 			if u := tail.Usage(); (usage || kind.Dialect() == Ollama) && (u.PromptTokens != 11 || u.OutputTokens != 22) {
@@ -56,15 +61,29 @@ func TestComposedFramesAreReadBack(t *testing.T) {
 			} else if !usage && kind.Dialect() == OpenAI && !u.Zero() {
 				t.Errorf("%v: usage without being asked: %+v", kind, u)
 			}
-			if kind.Dialect() == OpenAI {
+			switch kind.Dialect() {
+			case Anthropic:
+				names := regexp.MustCompile(`event: (\w+)\ndata: \{"type":"(\w+)"`).FindAllStringSubmatch(string(out), -1)
+				var order []string
+				for _, n := range names {
+					if order = append(order, n[1]); n[1] != n[2] {
+						t.Errorf("event %s with data of %s", n[1], n[2])
+					}
+				}
+				if want := "content_block_start content_block_delta content_block_stop message_delta message_stop"; strings.Join(order, " ") != want {
+					t.Errorf("%v, want %s", order, want)
+				}
+			case OpenAI:
 				frames := strings.Count(string(out), "data: {")
 				for _, same := range []string{`-12"`, `"created":1700000000`, `"model":"tiny:1b"`, `"fp_x"`} {
 					if n := strings.Count(string(out), same); n != frames {
 						t.Errorf("%v: %s in %d of %d frames", kind, same, n, frames)
 					}
 				}
-			} else if !strings.Contains(string(out), `"kage":{"continued":1,"path":"exact"}`) || !strings.Contains(string(out), `"total_duration":1000000000`) {
-				t.Errorf("%v: last record of %q", kind, out)
+			default:
+				if !strings.Contains(string(out), `"kage":{"continued":1,"path":"exact"}`) || !strings.Contains(string(out), `"total_duration":1000000000`) {
+					t.Errorf("%v: last record of %q", kind, out)
+				}
 			}
 		}
 	}
@@ -163,4 +182,43 @@ func FuzzComposer(f *testing.F) {
 			t.Errorf("%q came back as %q, ended %v", text, got, tail.Ended())
 		}
 	})
+}
+
+// A text of the Messages API goes on in the block that is open, in a new one
+// after the last was closed, and what was told already is not told again.
+func TestMessagesGoOnWhereTheyStand(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		seen  string
+		final Final
+		want  []string
+		not   string
+	}{
+		{"in an open block", `{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}`, Final{Reason: "stop"},
+			[]string{`"content_block_delta","index":0`, `"content_block_stop","index":0`, `"stop_reason":"end_turn"`}, "content_block_start"},
+		{"after a closed block", `{"type":"content_block_stop","index":0}`, Final{Reason: "stop"},
+			[]string{`"content_block_start","index":1`, `"content_block_delta","index":1`, `"content_block_stop","index":1`}, `"index":0`},
+		{"with the reason told", `{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}`, Final{Told: true},
+			[]string{"message_stop"}, "message_delta"},
+	} {
+		var b Blocks
+		s := NewScanner(SSE, 0)
+		_, _ = s.Write([]byte("data: " + tt.seen + "\n\n"))
+		f, _ := s.Next()
+		chunk := f.Inspect(V1Messages)
+		b.Add(&chunk)
+		c := NewComposer(V1Messages, nil, false).On(&b)
+		out := string(c.End(c.Text(nil, []byte("x")), tt.final))
+		for _, want := range tt.want {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: no %s in %s", tt.name, want, out)
+			}
+		}
+		if strings.Contains(out, tt.not) {
+			t.Errorf("%s: %s in %s", tt.name, tt.not, out)
+		}
+		if b.Open {
+			t.Errorf("%s: a block is left open", tt.name)
+		}
+	}
 }
