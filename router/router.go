@@ -140,6 +140,7 @@ type Router struct {
 	guests    leases // what clients have running, here or elsewhere
 	handing   atomic.Bool
 	tells     tells
+	described descriptions
 	journal   *journal
 	maxBody   atomic.Int64 // bytes, see Config.MaxBody
 }

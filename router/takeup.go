@@ -86,8 +86,12 @@ func kindOf(name string) wire.Kind {
 	return wire.NoKind
 }
 
-// showModel asks the local Ollama what a model is.
+// showModel asks the local Ollama what a model is, once for each version of it.
 func (r *Router) showModel(ctx context.Context, name string) (*render.Model, error) {
+	key := r.describedKey(name)
+	if m := r.described.get(key); m != nil {
+		return m, nil
+	}
 	question, err := json.Marshal(map[string]string{"model": name, "name": name})
 	if err != nil {
 		return nil, err
@@ -99,6 +103,9 @@ func (r *Router) showModel(ctx context.Context, name string) (*render.Model, err
 	model, err := render.ParseModel(answer)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errCannot, err)
+	}
+	if key != "" {
+		r.described.put(key, model)
 	}
 	return model, nil
 }

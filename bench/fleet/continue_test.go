@@ -62,3 +62,22 @@ func TestABrokenAnswerGoesOn(t *testing.T) {
 		})
 	}
 }
+
+// Answers come in a crowd when a node dies: the next one asks its Ollama what a
+// model is only once.
+func TestAModelIsDescribedOnce(t *testing.T) {
+	m := ollamatest.Model{Name: "m", Size: 1 << 20}
+	f := start(t, byName, owner("a", "0.33.0", 4, m), owner("b", "0.33.0", 4, m))
+	r, b := routeNamed("chat"), f.Node(2)
+	shows := func() int { return b.Ollama.Stats().Requests["POST /api/show"] }
+	before := shows()
+	for range 6 {
+		h := struck(t, f, 1, ollamatest.Fault{Kind: ollamatest.Die, After: 5}, r.path, r.request("m", 20, nil))
+		if err := h.whole(); err != nil || ollamatest.Verify(h.text, 20) != nil {
+			t.Fatalf("%v: %+v", err, h)
+		}
+	}
+	if n := shows() - before; n > 1 {
+		t.Errorf("asked %d times", n)
+	}
+}
