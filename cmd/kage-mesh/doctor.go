@@ -148,7 +148,10 @@ func (e environment) examine(c *cli.Context, scopes []doctor.Scope) (doctor.Fact
 		return doctor.Facts{}, client, err
 	}
 	members, nodeErr := client.Members(c.Context)
-	running, _ := client.Checkup(c.Context) // its Ollama and directories; the paths come later
+	var running admin.Checkup
+	if nodeErr == nil {
+		running, _ = client.CheckupHere(c.Context) // a node too old for it is told below
+	}
 
 	q := doctor.Question{Survey: slices.Contains(scopes, doctor.Connectivity)}
 	if nodeErr == nil && running.Ollama != "" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -175,6 +176,17 @@ func (l *Lab) NoMulticast(i int) {
 func (l *Lab) Loss(i int, percent float64) {
 	l.t.Helper()
 	l.change(func(f *faults) { f.loss[l.Node(i).index] = percent })
+}
+
+// MTU sets the size of packets that node i's port of the switch takes; larger
+// ones vanish without a word, as on a path whose MTU nobody tells. The host's
+// own is 1500. [Lab.Heal] does not undo it.
+func (l *Lab) MTU(i, bytes int) {
+	l.t.Helper()
+	l.Node(i)
+	if err := l.tools.ip("-n", l.sw.name, "link", "set", port(i), "mtu", strconv.Itoa(bytes)); err != nil {
+		l.t.Fatal(err)
+	}
 }
 
 // Heal ends every fault of these nodes but a split, or, without arguments,

@@ -61,7 +61,7 @@ func (c Config) checkup(w http.ResponseWriter, req *http.Request) {
 	if len(greet) > maxGreet {
 		greet = greet[:maxGreet]
 	}
-	up := c.Checkup(ctx, greet)
+	up := c.Checkup(ctx, greet, req.URL.Query().Get("paths") != "no")
 	up.SchemaVersion, up.Timestamp, up.Version = SchemaVersion, time.Now().UTC(), c.Version
 	write(w, http.StatusOK, up)
 }
@@ -75,4 +75,10 @@ func (c Client) Checkup(ctx context.Context, greet ...string) (Checkup, error) {
 	}
 	var up Checkup
 	return up, c.call(ctx, http.MethodGet, "checkup?"+url.Values{"greet": greet}.Encode(), &up)
+}
+
+// CheckupHere asks for the part of a Checkup that needs no other node.
+func (c Client) CheckupHere(ctx context.Context) (Checkup, error) {
+	var up Checkup
+	return up, c.call(ctx, http.MethodGet, "checkup?paths=no", &up)
 }

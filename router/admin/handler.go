@@ -28,9 +28,10 @@ type Config struct {
 	Explain  func(router.Request) router.Explanation
 	Recorded func(id string) (router.Record, router.Explanation, bool)
 	Requests func(since uint64) (running, ended []router.Record, ends uint64)
-	// Checkup says how the node is and how it reaches the others; greet are
-	// addresses of nodes that are no members. Nil: the route does not exist.
-	Checkup func(ctx context.Context, greet []string) Checkup
+	// Checkup says how the node is and, with paths, how it reaches the others;
+	// greet are addresses of nodes that are no members. Nil: the route does not
+	// exist.
+	Checkup func(ctx context.Context, greet []string, paths bool) Checkup
 	// Trust rotates keys and evicts nodes; nil: those routes do not exist.
 	Trust Trust
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // checkup is what the node can say of itself and of the paths to the others.
-func (n *Node) checkup(ctx context.Context, greet []string) admin.Checkup {
+func (n *Node) checkup(ctx context.Context, greet []string, paths bool) admin.Checkup {
 	c := admin.Checkup{
 		PID: os.Getpid(),
 		API: n.api.Addr().String(), Peer: n.peer.Addr().String(), Gossip: n.mesh.Bound().String(),
@@ -25,7 +25,9 @@ func (n *Node) checkup(ctx context.Context, greet []string) admin.Checkup {
 		mu sync.Mutex // guards c.Greeted
 		wg sync.WaitGroup
 	)
-	wg.Go(func() { c.Peers = n.mesh.Reach(ctx) })
+	if paths {
+		wg.Go(func() { c.Peers = n.mesh.Reach(ctx) })
+	}
 	if len(greet) > 0 {
 		c.Greeted = make(map[string]string, len(greet))
 	}

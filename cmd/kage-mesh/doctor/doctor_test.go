@@ -181,7 +181,7 @@ func TestStrangers(t *testing.T) {
 		mesh.ErrKeyNeeded.Error():                {Warning, "--key-file", true},
 		mesh.ErrKeyMissing.Error():               {Warning, "--key-file", false},
 		mesh.ErrWrongKey.Error():                 {Warning, "--key-file", false},
-		mesh.ErrOtherCluster.Error() + ": \"x\"": {Warning, "--cluster", true},
+		mesh.ErrOtherCluster.Error() + ": \"x\"": {Warning, "--cluster x ", true},
 		"dial tcp: i/o timeout":                  {Failed, "11437/tcp", false},
 	} {
 		f := healthy()

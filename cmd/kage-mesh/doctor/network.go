@@ -254,14 +254,14 @@ func strangers(f Facts) (out []Finding) {
 		if !asked {
 			continue
 		}
-		if w, ok := stranger(f, at, said, h.Cluster); ok {
+		if w, ok := stranger(f, at, said); ok {
 			out = append(out, w)
 		}
 	}
 	return out
 }
 
-func stranger(f Facts, at, said, cluster string) (Finding, bool) {
+func stranger(f Facts, at, said string) (Finding, bool) {
 	is := func(err error) bool { return strings.Contains(said, err.Error()) }
 	alone := len(f.alive()) < 2
 	switch {
@@ -278,14 +278,25 @@ func stranger(f Facts, at, said, cluster string) (Finding, bool) {
 		w.On = at
 		return w, true
 	case is(mesh.ErrOtherCluster) && alone:
-		return warning(fmt.Sprintf("kage-mesh join --cluster NAME   # as the node at %s has it; or 'cluster: NAME' in the configuration", at), "Nodes of different clusters do not join.",
-			"the node at %s is in the cluster %q, this one in %q", at, cluster, f.Node.Members.Cluster), true
+		name, known := quoted(said)
+		if !known { // a mesh with a key does not say
+			name = "NAME"
+		}
+		return warning(fmt.Sprintf("kage-mesh join --cluster %s   # or 'cluster: %s' in the configuration", name, name), "Nodes of different clusters do not join.",
+			"the node at %s is in another cluster than this one's %q: %s", at, f.Node.Members.Cluster, name), true
 	case is(mesh.ErrOtherCluster):
 		return Finding{Level: Passed, Evidence: fmt.Sprintf("another mesh is on this network, at %s", at)}, true
 	}
 	w := failed(allowOn(f.OS, "tcp", port(at)), "Multicast passes and TCP does not: a firewall on that machine.", "the node at %s is heard, and cannot be joined: %s", at, said)
 	w.On = at
 	return w, true
+}
+
+// quoted is the first text in quotes.
+func quoted(s string) (string, bool) {
+	_, rest, ok := strings.Cut(s, `"`)
+	text, _, closed := strings.Cut(rest, `"`)
+	return text, ok && closed && text != ""
 }
 
 func port(addr string) string {
