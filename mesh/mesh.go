@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -155,6 +156,12 @@ func (m *Mesh) Allow(id NodeID) bool {
 
 // PeerTransport makes requests to members: https://<id>/path, pinned to the id.
 func (m *Mesh) PeerTransport() http.RoundTripper { return m.peers }
+
+// PeerDialer connects to members' peer listeners, pinned to their ids, and
+// offers protocols (ALPN).
+func (m *Mesh) PeerDialer(opts identity.TransportOptions, protocols ...string) func(context.Context, NodeID) (net.Conn, error) {
+	return m.cfg.Identity.Dialer(m.resolve, opts, protocols...)
+}
 
 // resolve gives the address of a member's peer listener.
 func (m *Mesh) resolve(id NodeID) (netip.AddrPort, error) {

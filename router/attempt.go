@@ -87,16 +87,23 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 		cancel(nil)
 		return nil, e
 	}
-	life.allow(r.config.StreamIdle)
-	doubt := context.AfterFunc(c.Context(), func() { life.allow(min(doubted, r.config.StreamIdle)) })
+	life.stop() // that one was for the header
+	flow := newWatchdog(cancel, ErrSilent, r.config.StreamIdle)
+	flow.ask(func() {
+		if r.pulses.of(ctx, c.ID) != nil {
+			cancel(ErrSilent)
+		}
+	})
+	flow.allow(r.config.StreamIdle)
+	doubt := context.AfterFunc(c.Context(), func() { flow.allow(min(doubted, r.config.StreamIdle)) })
 	return &answer{
 		member: c.Member, status: resp.StatusCode, header: resp.Header,
-		body:    watchedReader{causeReader{resp.Body, client, ctx}, life},
+		body:    watchedReader{causeReader{resp.Body, client, ctx}, flow},
 		load:    func() *mesh.Load { return readLoad(resp.Trailer) },
 		drained: func() bool { return resp.Trailer.Get(headerRefused) == RefusedDraining },
 		close: func() {
 			doubt()
-			life.stop()
+			flow.stop()
 			cancel(nil)
 			_ = resp.Body.Close()
 		},

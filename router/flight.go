@@ -97,26 +97,76 @@ type answer struct {
 }
 
 // watchdog cancels a context with a cause when nothing fed it for a while. It
-// may be used from several goroutines.
+// may be used from several goroutines. Feeding it is a clock reading; the timer
+// looks when it is due, and again later when there was food meanwhile.
 type watchdog struct {
-	timer *time.Timer
-	limit atomic.Int64 // a time.Duration
+	cancel  context.CancelCauseFunc
+	cause   error
+	doubt   func() // called in a goroutine after quietFor without food; nil: nobody asks
+	timer   *time.Timer
+	limit   atomic.Int64 // a time.Duration
+	fed     atomic.Int64 // since started
+	stopped atomic.Bool
+	started time.Time
 }
 
 func newWatchdog(cancel context.CancelCauseFunc, cause error, limit time.Duration) *watchdog {
-	w := &watchdog{timer: time.AfterFunc(limit, func() { cancel(cause) })}
+	w := &watchdog{cancel: cancel, cause: cause, started: time.Now()}
 	w.limit.Store(int64(limit))
+	w.timer = time.AfterFunc(limit, w.look)
 	return w
 }
+
+// ask makes it call doubt, and look that often, from now on. It is called
+// before the watchdog is shared.
+func (w *watchdog) ask(doubt func()) { w.doubt = doubt }
 
 // allow changes the limit and starts it anew.
 func (w *watchdog) allow(limit time.Duration) {
 	w.limit.Store(int64(limit))
 	w.feed()
+	if !w.stopped.Load() {
+		w.timer.Reset(w.next(0))
+	}
 }
 
-func (w *watchdog) feed() { w.timer.Reset(time.Duration(w.limit.Load())) }
-func (w *watchdog) stop() { w.timer.Stop() }
+// next is when to look again after so long without food.
+func (w *watchdog) next(hungry time.Duration) time.Duration {
+	left := time.Duration(w.limit.Load()) - hungry
+	if w.doubt != nil {
+		left = min(left, quietFor)
+	}
+	return max(left, 0)
+}
+
+func (w *watchdog) look() {
+	if w.stopped.Load() {
+		return
+	}
+	hungry := time.Since(w.started) - time.Duration(w.fed.Load())
+	if hungry >= time.Duration(w.limit.Load()) {
+		w.cancel(w.cause)
+		return
+	}
+	switch {
+	case w.doubt == nil:
+		w.timer.Reset(w.next(hungry))
+	case hungry >= quietFor:
+		w.doubt() // in the timer's goroutine
+		if !w.stopped.Load() {
+			w.timer.Reset(w.next(hungry))
+		}
+	default:
+		w.timer.Reset(min(w.next(hungry), quietFor-hungry))
+	}
+}
+
+func (w *watchdog) feed() { w.fed.Store(int64(time.Since(w.started))) }
+
+func (w *watchdog) stop() {
+	w.stopped.Store(true)
+	w.timer.Stop()
+}
 
 // watchedReader feeds its watchdog with every byte that comes.
 type watchedReader struct {

@@ -192,6 +192,15 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 		// heard the last one again would move it away, and stop its work.
 		admitted: func() { tell(sign{phase: "running"}) },
 	}
+	if taken == nil && j.length > 0 && j.length <= readAhead {
+		// Only with the body read does an HTTP/1.1 server notice that the
+		// ingress leaves while the request waits.
+		body, err := readExactly(req.Body, j.length)
+		if err != nil {
+			return // the ingress has left
+		}
+		j.body = bytes.NewReader(body)
+	}
 	if h.Get(headerPromise) != "" {
 		j.work.Promise = time.Duration(headerInt(h, headerPromise)) * time.Millisecond
 	}
@@ -216,8 +225,7 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 	tick := time.NewTicker(signEvery)
 	defer tick.Stop()
 	last := sign{phase: "running"}
-	alive := r.showLife(w, req, last)
-	for alive {
+	for alive := true; alive; {
 		select {
 		case last = <-queue:
 			alive = r.showLife(w, req, last)
@@ -239,6 +247,19 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 	if res := <-done; res.answer != nil { // soon: its context has ended
 		res.answer.close()
 	}
+}
+
+// inOnePiece is the largest unstreamed answer that is sent as a whole, bytes.
+const inOnePiece = 64 << 10
+
+// readAhead is the largest body that an owner reads before it admits the
+// request, bytes. Larger ones come over HTTP/2, which holds them back.
+const readAhead = 256 << 10
+
+func readExactly(r io.Reader, n int64) ([]byte, error) {
+	b := make([]byte, n)
+	_, err := io.ReadFull(r, b)
+	return b, err
 }
 
 // showLife sends one sign of life; false: the ingress has left.
@@ -289,6 +310,18 @@ func (r *Router) answerPeer(ctx context.Context, w http.ResponseWriter, a *answe
 	}
 	if n := a.header.Get("Content-Length"); n != "" {
 		h.Set("Content-Length", n)
+	}
+	if n, err := strconv.Atoi(a.header.Get("Content-Length")); err == nil && n <= inOnePiece && !streamed(a.header) {
+		// Counted out before the report, which thus comes once and at the front.
+		body, err := readExactly(a.body, int64(n))
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		a.close()
+		writeLoad(h, r.backend.Load())
+		w.WriteHeader(a.status)
+		_, _ = w.Write(body)
+		return
 	}
 	writeLoad(h, r.backend.Load())
 	w.WriteHeader(a.status)

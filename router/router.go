@@ -63,6 +63,9 @@ type Config struct {
 	// Peers carries forwards to https://<node id>/...; it verifies that the
 	// node that answers is the one named.
 	Peers http.RoundTripper
+	// Pulse asks a node for a sign of life, beside the connections that Peers
+	// uses; nil: a silent answer is waited for until StreamIdle.
+	Pulse func(context.Context, mesh.NodeID) error
 	// Admin serves /mesh/ on the client port; nil: 404.
 	Admin http.Handler
 	// Disk is for management; nil: this node's models cannot be managed.
@@ -142,6 +145,7 @@ type Router struct {
 	tells     tells
 	described descriptions
 	journal   *journal
+	pulses    pulses
 	maxBody   atomic.Int64 // bytes, see Config.MaxBody
 }
 

@@ -80,8 +80,10 @@ func (o TransportOptions) withDefaults() TransportOptions {
 // All requests to one node share an HTTP/2 connection with ping health checks.
 // There is no limit on how long an answer may take; that is the caller's
 // context. Bodies are never compressed or decompressed.
+//
+// [Identity.Dialer] makes connections of other protocols.
 func (i *Identity) Transport(resolve func(NodeID) (netip.AddrPort, error), opts TransportOptions) *http.Transport {
-	d := &dialer{id: i, resolve: resolve, opts: opts.withDefaults(), configs: make(map[NodeID]*tls.Config)}
+	d := i.dialer(resolve, opts, protocols)
 	return &http.Transport{
 		DialTLSContext:         d.dial,
 		DialContext:            refusePlain,
@@ -95,6 +97,18 @@ func (i *Identity) Transport(resolve func(NodeID) (netip.AddrPort, error), opts 
 		ReadBufferSize:         32 << 10,
 		WriteBufferSize:        32 << 10,
 	}
+}
+
+// Dialer connects to the peer listener of a node, by its id, and offers
+// protocols (ALPN); see Transport for resolve. The handshake is done, and the
+// other side has proved to be that node, when it returns.
+func (i *Identity) Dialer(resolve func(NodeID) (netip.AddrPort, error), opts TransportOptions, protocols ...string) func(context.Context, NodeID) (net.Conn, error) {
+	d := i.dialer(resolve, opts, protocols)
+	return func(ctx context.Context, id NodeID) (net.Conn, error) { return d.to(ctx, "tcp", id) }
+}
+
+func (i *Identity) dialer(resolve func(NodeID) (netip.AddrPort, error), opts TransportOptions, protocols []string) *dialer {
+	return &dialer{id: i, resolve: resolve, opts: opts.withDefaults(), protocols: protocols, configs: make(map[NodeID]*tls.Config)}
 }
 
 // ConfigureServer prepares the HTTP side of a peer listener: thousands of
@@ -132,9 +146,10 @@ var errPlain = errors.New("identity: peers are reached by https only")
 func refusePlain(context.Context, string, string) (net.Conn, error) { return nil, errPlain }
 
 type dialer struct {
-	id      *Identity
-	resolve func(NodeID) (netip.AddrPort, error)
-	opts    TransportOptions
+	id        *Identity
+	resolve   func(NodeID) (netip.AddrPort, error)
+	opts      TransportOptions
+	protocols []string
 
 	mu      sync.Mutex
 	configs map[NodeID]*tls.Config // per peer, for its session cache
@@ -152,6 +167,7 @@ func (d *dialer) config(id NodeID) *tls.Config {
 			clear(d.configs)
 		}
 		cfg = d.id.ClientTLS(id)
+		cfg.NextProtos = d.protocols
 		d.configs[id] = cfg
 	}
 	return cfg
@@ -162,9 +178,12 @@ func (d *dialer) dial(ctx context.Context, network, hostport string) (net.Conn, 
 	if err != nil {
 		return nil, fmt.Errorf("identity: dial: %w", err)
 	}
-	id := NodeID(host)
+	return d.to(ctx, network, NodeID(host))
+}
+
+func (d *dialer) to(ctx context.Context, network string, id NodeID) (net.Conn, error) {
 	if !id.Valid() {
-		return nil, fmt.Errorf("identity: dial: %.60q is no node id", host)
+		return nil, fmt.Errorf("identity: dial: %.60q is no node id", string(id))
 	}
 	addr, err := d.resolve(id)
 	if err != nil {

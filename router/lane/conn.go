@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -23,13 +24,15 @@ const (
 // conn is one connection of a Transport, used by one request at a time.
 type conn struct {
 	net.Conn
-	bare  net.Conn        // below TLS: what is cut, and looked at
-	sys   syscall.RawConn // of bare; nil: it cannot be looked at
-	limit *io.LimitedReader
-	in    *bufio.Reader
-	out   []byte
-	host  string
-	since time.Time // that it is idle
+	bare   net.Conn        // below TLS: what is cut, and looked at
+	sys    syscall.RawConn // of bare; nil: it cannot be looked at
+	limit  *io.LimitedReader
+	in     *bufio.Reader
+	out    []byte
+	host   string
+	once   sync.Once
+	closed func()    // of the Transport's books
+	since  time.Time // that it is idle
 }
 
 func newConn(raw net.Conn, host string) *conn {
@@ -48,7 +51,12 @@ func newConn(raw net.Conn, host string) *conn {
 
 // cut ends the connection at once, from any goroutine: TLS's own Close would
 // wait for a write that hangs.
-func (c *conn) cut() { _ = c.bare.Close() }
+func (c *conn) cut() {
+	c.once.Do(func() {
+		_ = c.bare.Close()
+		c.closed()
+	})
+}
 
 // withBody is how much of a body goes out in the same write as its head.
 const withBody = 32 << 10

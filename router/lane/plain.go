@@ -87,10 +87,8 @@ func plainFields(r *http.Request, fields []byte) bool {
 			return false
 		}
 		value = strings.Trim(value, " \t")
-		for i := range len(value) {
-			if c := value[i]; (c < ' ' && c != '\t') || c > '~' {
-				return false
-			}
+		if !visible(value) {
+			return false
 		}
 		switch key := canonical(name); key {
 		case "Host":
@@ -121,6 +119,17 @@ func plainFields(r *http.Request, fields []byte) bool {
 			r.Header[key] = values[len(values)-1 : len(values) : len(values)]
 		}
 	}
+}
+
+// visible reports whether a field's value is ASCII that can be seen, blanks and
+// tabs.
+func visible(value string) bool {
+	for i := range len(value) {
+		if c := value[i]; (c < ' ' && c != '\t') || c > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // canonical is textproto's canonical form, without allocating for names that

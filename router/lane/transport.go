@@ -21,15 +21,22 @@ type Transport struct {
 	Dial func(ctx context.Context, host string) (net.Conn, error)
 	// MaxIdle bounds the kept connections per host; default 512.
 	MaxIdle int
+	// MaxOpen bounds the connections per host; 0: it does not. Over it RoundTrip
+	// returns ErrFull, with nothing done.
+	MaxOpen int
 	// IdleTimeout is how long one is kept; default 60 s.
 	IdleTimeout time.Duration
 
 	mu   sync.Mutex
 	idle map[string][]*conn // the last used at the end
+	open map[string]int
 }
 
 // ErrTooBig means that the head of an answer is longer than any honest one.
 var ErrTooBig = errors.New("lane: the head of an answer is too long")
+
+// ErrFull means that the host has as many connections as it may.
+var ErrFull = errors.New("lane: all connections are in use")
 
 // RoundTrip implements http.RoundTripper. The request is sent again over a new
 // connection only when a kept one turns out to be closed before it took any.
@@ -37,7 +44,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	for {
 		c, kept, err := t.conn(req.Context(), req.URL.Host)
 		if err != nil {
-			closeBody(req)
+			if !errors.Is(err, ErrFull) {
+				closeBody(req)
+			}
 			return nil, err
 		}
 		trace := httptrace.ContextClientTrace(req.Context())
@@ -194,11 +203,38 @@ func (t *Transport) conn(ctx context.Context, host string) (c *conn, kept bool, 
 		}
 		c.cut()
 	}
+	if !t.enter(host) {
+		return nil, false, ErrFull
+	}
 	raw, err := t.Dial(ctx, host)
 	if err != nil {
+		t.leave(host)
 		return nil, false, err
 	}
-	return newConn(raw, host), false, nil
+	c = newConn(raw, host)
+	c.closed = func() { t.leave(host) }
+	return c, false, nil
+}
+
+func (t *Transport) enter(host string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.MaxOpen > 0 && t.open[host] >= t.MaxOpen {
+		return false
+	}
+	if t.open == nil {
+		t.open = make(map[string]int)
+	}
+	t.open[host]++
+	return true
+}
+
+func (t *Transport) leave(host string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.open[host]--; t.open[host] <= 0 {
+		delete(t.open, host)
+	}
 }
 
 func (t *Transport) take(host string) *conn {
@@ -212,10 +248,9 @@ func (t *Transport) take(host string) *conn {
 	list[len(list)-1] = nil
 	t.idle[host] = list[:len(list)-1]
 	if time.Since(c.since) > t.idleTimeout() {
-		for _, old := range t.idle[host] { // older still
-			old.cut()
-		}
+		old := t.idle[host] // older still
 		delete(t.idle, host)
+		go cutAll(old)
 	}
 	return c // stands decides
 }
@@ -230,9 +265,8 @@ func (t *Transport) put(c *conn) {
 	list := t.idle[c.host]
 	// A burst may have left more than the traffic of now needs.
 	if len(list) > 0 && (len(list) >= t.maxIdle() || c.since.Sub(list[0].since) > t.idleTimeout()) {
-		list[0].cut()
-		n := copy(list, list[1:])
-		list = list[:n]
+		go list[0].cut()
+		list = append(list[:0:0], list[1:]...)
 	}
 	t.idle[c.host] = append(list, c)
 }
@@ -258,8 +292,12 @@ func (t *Transport) CloseIdleConnections() {
 	t.idle = nil
 	t.mu.Unlock()
 	for _, list := range idle {
-		for _, c := range list {
-			c.cut()
-		}
+		cutAll(list)
+	}
+}
+
+func cutAll(list []*conn) {
+	for _, c := range list {
+		c.cut()
 	}
 }

@@ -136,7 +136,11 @@ func (e *PortError) Error() string { return fmt.Sprintf("%s port %s: %v", e.What
 func (e *PortError) Unwrap() error { return e.Err }
 
 func listen(what, addr string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
+	var lc net.ListenConfig
+	if what == "peer" {
+		lc.KeepAliveConfig, lc.Control = linkKeepAlive, giveUp
+	}
+	l, err := lc.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, &PortError{What: what, Addr: addr, Err: err}
 	}

@@ -123,7 +123,7 @@ func (n *Node) build() (err error) {
 	})
 	n.router, err = router.New(router.Config{
 		Metrics: n.metrics.Handler(), Done: n.metrics.Observe, Tracer: c.Tracer,
-		Mesh: n.mesh, Backend: local{n.backend, n.voice}, Peers: n.mesh.PeerTransport(),
+		Mesh: n.mesh, Backend: local{n.backend, n.voice}, Peers: n.link(), Pulse: n.pulse,
 		Disk: n.backend, Await: n.mesh.Wait, Peering: n.peering(), Sizes: n.sizes(), Cloud: c.Cloud,
 		Admin: n.page.around(admin.Handler(admin.Config{
 			View: n.mesh.View, Cluster: c.Cluster, API: n.Endpoint(), Version: c.Version, Leave: n.Leave, Drain: n.DrainNode,

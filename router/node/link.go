@@ -1,0 +1,77 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/identity"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/lane"
+)
+
+// link carries forwards to other nodes: plain requests over the lane, one
+// connection each, and the rest over the HTTP/2 connection that also carries
+// the nodes' other questions. Side by side a small request over HTTP/2 costs
+// both nodes together two to three times the CPU: net/http hands every frame to
+// four goroutines. What stays with HTTP/2 are large bodies, which an owner can
+// refuse there before they are sent.
+type link struct {
+	lane  *lane.Transport
+	http2 http.RoundTripper
+}
+
+// linkBody is the largest body that goes over the lane, bytes: a long
+// conversation, without images.
+const linkBody = 256 << 10
+
+// linkConns bounds the lane's connections to one node. A handshake costs both
+// nodes a millisecond or two: five hundred streams that begin at once would
+// spend more on those than on their first thousand tokens each.
+const linkConns = 64
+
+func (n *Node) link() http.RoundTripper {
+	dialer := &net.Dialer{KeepAliveConfig: linkKeepAlive, Control: giveUp}
+	dial := n.mesh.PeerDialer(identity.TransportOptions{Dial: dialer.DialContext}, lane.Protocol)
+	return &link{
+		lane: &lane.Transport{
+			Dial:        func(ctx context.Context, host string) (net.Conn, error) { return dial(ctx, mesh.NodeID(host)) },
+			IdleTimeout: 30 * time.Second, MaxOpen: linkConns,
+		},
+		http2: n.mesh.PeerTransport(),
+	}
+}
+
+func (l *link) RoundTrip(req *http.Request) (*http.Response, error) {
+	if lane.Fits(req, linkBody) {
+		resp, err := l.lane.RoundTrip(req)
+		if !errors.Is(err, lane.ErrFull) {
+			return resp, err
+		}
+	}
+	return l.http2.RoundTrip(req)
+}
+
+// pulse asks a node for a sign of life over the HTTP/2 connection.
+func (n *Node) pulse(ctx context.Context, id mesh.NodeID) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+string(id)+"/mesh/v1/id", http.NoBody)
+	if err != nil {
+		return err
+	}
+	resp, err := n.mesh.PeerTransport().RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close() // whatever it says, it speaks
+}
+
+// linkKeepAlive finds out within three to four seconds that the machine at the
+// other end is gone, when nothing is being sent. Kernels answer it, so a node
+// that inference starves does not look dead.
+var linkKeepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 3}
+
+// linkSilence is how long bytes may stay unacknowledged before the machine at
+// the other end counts as gone.
+const linkSilence = 4 * time.Second
