@@ -53,6 +53,7 @@ func (l *link) WriteTo(b []byte, addr string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
+	l.t.sent.datagram(len(b))
 	_, err = l.t.udp.WriteToUDPAddrPort(b, to)
 	return time.Now(), err
 }
@@ -71,7 +72,7 @@ func (l *link) DialTimeout(addr string, timeout time.Duration) (net.Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	return &linkConn{Conn: conn, stop: context.AfterFunc(l.ctx, func() { _ = conn.Close() })}, nil
+	return &linkConn{Conn: conn, sent: &l.t.sent, stop: context.AfterFunc(l.ctx, func() { _ = conn.Close() })}, nil
 }
 
 // DialAddressTimeout implements memberlist.NodeAwareTransport.
@@ -92,8 +93,11 @@ func (l *link) Shutdown() error {
 // linkConn is an outbound stream, closed when its engine ends.
 type linkConn struct {
 	net.Conn
+	sent *sent
 	stop func() bool
 }
+
+func (c *linkConn) Write(p []byte) (int, error) { return c.sent.stream(c.Conn, p) }
 
 func (c *linkConn) Close() error {
 	c.stop()

@@ -50,6 +50,7 @@ type transport struct {
 	conns    map[net.Conn]netip.Addr                  // open inbound streams
 	perHost  map[netip.Addr]int                       // their number by remote address
 	closed   bool
+	sent     sent
 }
 
 // newTransport binds the sockets for a mesh with the given memberlist label.
@@ -230,6 +231,7 @@ func (t *transport) release(conn net.Conn) {
 
 // send writes one of our datagrams; the first byte is added.
 func (t *transport) send(b []byte, to netip.AddrPort) error {
+	t.sent.datagram(1 + len(b))
 	_, err := t.udp.WriteToUDPAddrPort(append([]byte{ourByte}, b...), to)
 	return err
 }
@@ -250,6 +252,8 @@ func (c *trackedConn) Read(p []byte) (int, error) {
 	}
 	return c.Conn.Read(p)
 }
+
+func (c *trackedConn) Write(p []byte) (int, error) { return c.t.sent.stream(c.Conn, p) }
 
 func (c *trackedConn) Close() error {
 	c.t.release(c.Conn)

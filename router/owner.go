@@ -320,8 +320,10 @@ func (r *Router) answerPeer(ctx context.Context, w http.ResponseWriter, a *answe
 		a.close()
 		writeLoad(h, r.backend.Load())
 		w.WriteHeader(a.status)
-		_, _ = w.Write(body)
-		return
+		if _, err := w.Write(body); err != nil {
+			return OutcomeClientGone
+		}
+		return outcomeOf(a.status)
 	}
 	writeLoad(h, r.backend.Load())
 	w.WriteHeader(a.status)

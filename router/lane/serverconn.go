@@ -17,7 +17,8 @@ import (
 // handler runs long, a second one waits for the client to leave.
 type serverConn struct {
 	s     *Server
-	conn  net.Conn
+	raw   net.Conn        // as accepted: what others may close
+	conn  net.Conn        // the same, or TLS over it; of the owner
 	ctx   context.Context //nolint:containedctx // base of all its requests
 	addr  string
 	state *tls.ConnectionState
@@ -37,7 +38,7 @@ const (
 )
 
 func (s *Server) newConn(c net.Conn) *serverConn {
-	x := &serverConn{s: s, conn: c, addr: c.RemoteAddr().String()}
+	x := &serverConn{s: s, raw: c, conn: c, addr: c.RemoteAddr().String()}
 	x.watch.timer = time.AfterFunc(time.Hour, func() { x.look() })
 	x.watch.timer.Stop()
 	return x
@@ -45,13 +46,13 @@ func (s *Server) newConn(c net.Conn) *serverConn {
 
 func (x *serverConn) closeIdle() {
 	if x.phase.CompareAndSwap(idle, ended) {
-		_ = x.conn.Close()
+		_ = x.raw.Close()
 	}
 }
 
 func (x *serverConn) abort() {
 	x.phase.Store(ended)
-	_ = x.conn.Close()
+	_ = x.raw.Close()
 }
 
 // run serves the connection until it ends or is handed over.

@@ -32,7 +32,7 @@ const linkBody = 256 << 10
 // spend more on those than on their first thousand tokens each.
 const linkConns = 64
 
-func (n *Node) link() http.RoundTripper {
+func (n *Node) link() *link {
 	dialer := &net.Dialer{KeepAliveConfig: linkKeepAlive, Control: giveUp}
 	dial := n.mesh.PeerDialer(identity.TransportOptions{Dial: dialer.DialContext}, lane.Protocol)
 	return &link{

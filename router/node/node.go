@@ -46,6 +46,7 @@ type Node struct {
 
 	api, peer      net.Listener
 	clients, peers *lane.Server
+	forward        *link // to other nodes
 
 	draining sync.Mutex
 	stopping atomic.Bool // from now on nobody can undrain it
@@ -121,9 +122,10 @@ func (n *Node) build() (err error) {
 	n.page = newPage(admin.EventsConfig{
 		Mesh: n.mesh, Requests: n.requests, Cluster: c.Cluster, Endpoint: n.Endpoint(), Version: c.Version,
 	})
+	n.forward = n.link()
 	n.router, err = router.New(router.Config{
 		Metrics: n.metrics.Handler(), Done: n.metrics.Observe, Tracer: c.Tracer,
-		Mesh: n.mesh, Backend: local{n.backend, n.voice}, Peers: n.link(), Pulse: n.pulse,
+		Mesh: n.mesh, Backend: local{n.backend, n.voice}, Peers: n.forward, Pulse: n.pulse,
 		Disk: n.backend, Await: n.mesh.Wait, Peering: n.peering(), Sizes: n.sizes(), Cloud: c.Cloud,
 		Admin: n.page.around(admin.Handler(admin.Config{
 			View: n.mesh.View, Cluster: c.Cluster, API: n.Endpoint(), Version: c.Version, Leave: n.Leave, Drain: n.DrainNode,
@@ -280,6 +282,7 @@ func (n *Node) Run(ctx context.Context) error {
 		<-gctx.Done() // whatever ends the group ends the servers
 		_ = n.clients.Close()
 		_ = n.peers.Close()
+		n.forward.lane.CloseIdleConnections()
 		return nil
 	})
 	select {
