@@ -242,3 +242,34 @@ func TestABlackHoledNodesAnswerGoesOnWithinFiveSeconds(t *testing.T) {
 		f.serving(2)
 	}
 }
+
+// A node that is drained at once hands its answers over: the same to the byte,
+// and nobody has died.
+func TestADrainedNodesAnswerIsTheSameToTheByte(t *testing.T) {
+	const tokens = 60
+	f := newFleet(t, 2, "mid")
+	for _, d := range dialects("mid", tokens) {
+		want := f.speak(d, 0, nil)
+		if want.err != nil || want.output != tokens {
+			t.Fatalf("%s, unbroken: %+v", d.path, want)
+		}
+		for _, k := range []int{1, 30, 58} {
+			f.hold(k)
+			drained := ""
+			got := f.speak(d, k, func(node string) {
+				drained = node
+				f.ingress.run("drain", "--now", node)
+				f.let()
+			})
+			f.let()
+			if got.err != nil || !got.end || got.text != want.text || got.output != tokens || got.path == "" {
+				t.Errorf("%s, drained after %d: %+v, want %q", d.path, k, got, want.text)
+			}
+			t.Logf("%s, drained after %d: %.2f s of silence", d.path, k, got.gap.Seconds())
+			f.ingress.run("undrain", drained)
+		}
+	}
+	if log := f.ingress.proc.Stderr.String(); strings.Count(log, "owner drains") < 9 || strings.Contains(log, `"phase":"stream","err":"unexpected`) {
+		t.Errorf("the ingress took it for something else:\n%s", log)
+	}
+}
