@@ -43,6 +43,7 @@ type flight struct {
 	full      []mesh.NodeID // had no place in their queue
 	waits     int           // for a place
 	first     string        // version of the Ollama that began, "" unknown
+	restarted bool          // an owner was lost at work, and the client had nothing yet
 	same      bool          // the node that failed has got its second chance
 	off       bool          // the client, or this node, wants no continuation
 }

@@ -33,6 +33,7 @@ const (
 	headerPosition  = "X-Kage-Position"   // in a 102: place in the owner's queue, 1 is next
 	headerStart     = "X-Kage-Start"      // in a 102 and a refusal: expected start, ms
 	headerLoad      = "X-Kage-Load"       // the owner's load, fresher than gossip
+	headerContinued = "X-Kage-Continued"  // to the client: "restart", an owner was lost before the first byte and the work began anew
 	headerContinue  = "X-Kage-Continue"   // from the client: "off" forbids continuation
 	headerClosing   = "X-Kage-Closing"    // of a taken-up answer: the tag that will end its thinking
 )

@@ -136,3 +136,12 @@ func (e *AttemptError) free() bool { return e.amicable() || e.queued }
 func (e *AttemptError) amicable() bool {
 	return errors.Is(e.Err, ErrRefused) || errors.Is(e.Err, ErrMoved) || errors.Is(e.Err, ErrDraining)
 }
+
+// lostWork reports whether the owner, or its Ollama, was lost at work before a
+// byte of it. An owner whose Ollama broke off says 502 and no more.
+func (e *AttemptError) lostWork() bool {
+	if errors.Is(e.Err, ErrStatus) {
+		return e.Status == http.StatusBadGateway && len(e.Body) == 0
+	}
+	return e.Phase == PhaseHeader && e.Sick()
+}

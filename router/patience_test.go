@@ -118,6 +118,9 @@ func TestFailuresBeforeTheFirstByte(t *testing.T) {
 				if tt.status == http.StatusOK && (!g.whole || ollamatest.Verify(g.text, 5) != nil || g.header.Get("X-Kage-Attempts") != "2") {
 					t.Errorf("%+v", g)
 				}
+				if began := g.header.Get("X-Kage-Continued"); (began == "restart") != (strings.HasPrefix(tt.name, "reset") || strings.Contains(tt.name, "dies")) {
+					t.Errorf("continued %q", began)
+				}
 				if tt.body != "" && strings.TrimSpace(g.body) != tt.body {
 					t.Errorf("body %q, want %q", g.body, tt.body)
 				}

@@ -42,6 +42,7 @@ func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
 		}
 		r.note(f, e)
 		f.failed = !e.amicable()
+		f.restarted = f.restarted || e.lostWork()
 		if out.committed {
 			last = e
 			if !r.resume(out, f, e) {

@@ -173,6 +173,9 @@ func (o *relay) mark(node string) {
 	h := o.w.Header()
 	h.Set(headerNode, node)
 	h.Set(headerAttempts, strconv.Itoa(o.f.attempts))
+	if o.f.restarted {
+		h.Set(headerContinued, Restart.String())
+	}
 }
 
 func (o *relay) phase() Phase {
