@@ -53,6 +53,7 @@ type spoken struct {
 	output  int  // tokens, as the end says
 	path    string
 	err     error
+	first   time.Duration // until the first token
 	gap     time.Duration // the longest silence after the call of at
 }
 
@@ -68,6 +69,7 @@ func (f *fleet) speak(d dialect, k int, at func(node string)) (s spoken) {
 	if err != nil {
 		return spoken{err: err}
 	}
+	asked := time.Now()
 	resp, err := f.ingress.HTTPClient().Do(req)
 	if err != nil {
 		return spoken{err: err}
@@ -83,7 +85,9 @@ func (f *fleet) speak(d dialect, k int, at func(node string)) (s spoken) {
 		line, err := in.ReadString('\n')
 		if text := s.line(strings.TrimSpace(line)); text != "" {
 			s.text += text
-			s.tokens++
+			if s.tokens++; s.tokens == 1 {
+				s.first = time.Since(asked)
+			}
 			if !latest.IsZero() {
 				s.gap = max(s.gap, time.Since(latest))
 				latest = time.Now()
@@ -181,12 +185,32 @@ func TestAKilledNodesAnswerIsTheSameToTheByte(t *testing.T) {
 		})
 	}
 	f.replace(nil)
+	logGaps(t, "while the node killed before restarts on the same processors", gaps)
+	t.Run("gap", func(t *testing.T) {
+		d := dialects("mid", tokens)[1]
+		var gaps, firsts []time.Duration
+		for range 10 {
+			want := f.speak(d, 0, nil)
+			firsts = append(firsts, want.first)
+			if gap, ok := f.killed(t, d, 30, want); ok {
+				gaps = append(gaps, gap)
+			}
+			f.replace(nil) // nothing else happens
+		}
+		slices.Sort(firsts)
+		t.Logf("a whole request's first token takes %v here now", firsts[len(firsts)/2])
+		logGaps(t, "with the model warm elsewhere", gaps)
+	})
+}
+
+func logGaps(t *testing.T, when string, gaps []time.Duration) {
+	t.Helper()
 	if len(gaps) == 0 {
 		return
 	}
 	slices.Sort(gaps)
-	t.Logf("silence from the kill to the next token: p50 %v, p90 %v, max %v (%d kills)",
-		gaps[len(gaps)/2], gaps[len(gaps)*9/10], gaps[len(gaps)-1], len(gaps))
+	t.Logf("silence from the kill to the next token, %s: p50 %v, p90 %v, max %v (%d kills)",
+		when, gaps[len(gaps)/2], gaps[len(gaps)*9/10], gaps[len(gaps)-1], len(gaps))
 }
 
 // killed kills whoever answers after k pieces; ok when the client has got all
