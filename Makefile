@@ -4,11 +4,12 @@
 GO       ?= go
 FUZZTIME ?= 1m
 NODES    ?= 3
+SOAK     ?= 10m
 LINT     := deploy/ci/golangci-lint.sh
 
 .DEFAULT_GOAL := help
 .PHONY: help build test unit race lint fmt fmt-check tidy tidy-check vet cross e2e e2e-all lab ollama deps \
-	fuzz cover bench bench-go bench-once scale dev demo conformance faults ready clean
+	fuzz cover bench bench-go bench-once scale dev demo conformance faults soak ready clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,6 +101,9 @@ conformance: ## official clients, against Ollama and against a mesh
 
 faults: ## the fault lab: fifty ways to break a mesh, and the table of what it did (Linux, root)
 	$(GO) test -count=1 -timeout 40m ./deploy/faults -args -results RESULTS.md
+
+soak: ## random faults for SOAK (10m) under the race detector, held to the promises; SEED=n plays one again
+	SOAK=$(SOAK) SEED=$(SEED) $(GO) test -race -count=1 -v -timeout 1h -run TestSoak ./bench/fleet
 
 ## Once for a machine
 

@@ -151,7 +151,7 @@ func (s *scene) raw(to *host, data string) (statuses []int, text string) {
 	}
 	defer c.Close()
 	go func() { _, _ = io.WriteString(c, data) }()
-	_ = c.SetReadDeadline(time.Now().Add(5*time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
 	in := bufio.NewReader(c)
 	for {
 		resp, err := http.ReadResponse(in, nil)
