@@ -112,6 +112,10 @@ func TestCase28AnotherNodeAtAMembersAddress(t *testing.T) {
 	if n := victim.fake.Stats().Requests["POST /api/generate"]; n != seen {
 		t.Errorf("%d requests reached it", n-seen)
 	}
+	refused := strings.Contains(ingress.stderr(), "another node answers at this address")
+	if !refused {
+		t.Error("nobody called at its address: the case proves nothing")
+	}
 	if m := ingress.members()[victim.name]; m.ID != id || m.Status != "failed" {
 		t.Errorf("the dead member is %+v", m)
 	}
