@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -72,7 +73,8 @@ func (s *Server) accept(l net.Listener) error {
 			if s.isClosing() {
 				return http.ErrServerClosed
 			}
-			if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
+			// Out of descriptors, most of the time: some will be given back.
+			if errno, ok := errors.AsType[syscall.Errno](err); ok && errno.Temporary() {
 				pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 				wait := time.NewTimer(pause)
 				<-wait.C
