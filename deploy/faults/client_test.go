@@ -93,13 +93,13 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 func TestCase37HugeBodies(t *testing.T) {
 	s := begin(t, 37, "a body of 65 MiB with its length and without, a gzip bomb of 256 MiB, broken zstd",
 		"413, 413, 413, 400; the Ollama hears of none; memory bounded")
-	h, asked := s.lone()
-	before := h.rss()
 	var bomb bytes.Buffer
 	z := gzip.NewWriter(&bomb)
 	_, _ = io.CopyN(z, blanks{}, 256<<20)
 	_ = z.Close()
 	big := make([]byte, 65<<20)
+	h, asked := s.lone()
+	before := h.rss()
 	for _, c := range []struct {
 		name     string
 		body     io.Reader
