@@ -41,8 +41,8 @@ unit: ## unit tests and meshes on loopback
 race: ## the same with the race detector
 	$(GO) test -race -short -timeout 15m ./...
 
-e2e: ## several hosts and real Ollamas: join, route, survive (about a minute)
-	deploy/ci/e2e.sh -run 'ThreeMachines|OwnerDies|DeathsAreSeen|OllamaCLI'
+e2e: ## several hosts and real Ollamas: join, route, survive; the page; what the README says (two minutes)
+	deploy/ci/e2e.sh -run 'ThreeMachines|OwnerDies|DeathsAreSeen|OllamaCLI|ThePageFollows|EveryBlock'
 
 e2e-all: ## the same with the lab's own tests, the official clients, strangers and floods
 	deploy/ci/e2e.sh
