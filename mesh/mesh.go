@@ -198,6 +198,17 @@ func (m *Mesh) Leave(ctx context.Context) error {
 	}
 }
 
+// Awareness is how far this node is from keeping up with gossip (Lifeguard's
+// local health): 0 is well, and each step makes it slower to suspect others. It
+// grows when this node is starved or its network loses packets.
+func (m *Mesh) Awareness() int {
+	e := m.engine.Load()
+	if e == nil {
+		return 0
+	}
+	return e.serf.Memberlist().GetHealthScore()
+}
+
 // running waits until there is an engine.
 func (m *Mesh) running(ctx context.Context) (*engine, error) {
 	select {

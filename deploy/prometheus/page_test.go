@@ -69,7 +69,7 @@ func realPage(t *testing.T) string {
 func rarePage(t *testing.T) string {
 	t.Helper()
 	v := meshtest.View(meshtest.Member("a", meshtest.LoadOf(func(l *mesh.Load) { l.FreeDisk = 1 })))
-	m := metrics.New(metrics.Config{View: func() *mesh.View { return v }, Running: func() int { return 0 }})
+	m := metrics.New(metrics.Config{View: func() *mesh.View { return v }, Running: func() int { return 0 }, Awareness: func() int { return 0 }})
 	m.Observe(router.Record{Attempts: []router.Attempt{{Node: "a", Phase: "stream", Result: "cut"}, {Node: "b", Result: router.ResultOK}}})
 	w := httptest.NewRecorder()
 	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))

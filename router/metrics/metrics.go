@@ -20,6 +20,8 @@ import (
 type Config struct {
 	// View is the newest picture of the mesh, asked for at every scrape.
 	View func() *mesh.View
+	// Awareness is that of *mesh.Mesh.
+	Awareness func() int
 	// Running counts the requests of clients that this node works on now.
 	Running func() int
 	Version string
@@ -84,6 +86,9 @@ func New(c Config) *Metrics {
 	make.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "kage", Name: "in_flight_requests", Help: "Requests of this node's clients that it works on now, wherever they run.",
 	}, func() float64 { return float64(c.Running()) })
+	make.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "kage", Name: "gossip_health_score", Help: "How far this node is from keeping up with gossip, 0 is well: it is starved, or its network loses packets.",
+	}, func() float64 { return float64(c.Awareness()) })
 	make.NewGauge(prometheus.GaugeOpts{
 		Namespace: "kage", Name: "build_info", Help: "Always 1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{

@@ -24,7 +24,7 @@ func page(t *testing.T, m *Metrics) string {
 }
 
 func newMetrics(v *mesh.View) *Metrics {
-	return New(Config{View: func() *mesh.View { return v }, Running: func() int { return 3 }, Version: "1.2.3"})
+	return New(Config{View: func() *mesh.View { return v }, Running: func() int { return 3 }, Awareness: func() int { return 2 }, Version: "1.2.3"})
 }
 
 func TestRequestsAreCounted(t *testing.T) {
@@ -60,6 +60,7 @@ func TestRequestsAreCounted(t *testing.T) {
 		`kage_request_duration_seconds_bucket{model="m:latest",owner="a",le="1200"} 1`,
 		`kage_time_per_output_token_seconds_sum{model="m:latest",owner="a"} 0.25`,
 		`kage_in_flight_requests 3`,
+		`kage_gossip_health_score 2`,
 		`kage_build_info{`,
 	} {
 		if !strings.Contains(got, want) {

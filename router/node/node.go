@@ -116,7 +116,7 @@ func (n *Node) build() (err error) {
 		trouble: func() time.Duration { return n.router.Trouble() },
 	}
 	n.metrics = metrics.New(metrics.Config{
-		View: n.mesh.View, Version: c.Version,
+		View: n.mesh.View, Version: c.Version, Awareness: n.mesh.Awareness,
 		Running: func() int { return n.router.Running() },
 	})
 	n.page = newPage(admin.EventsConfig{
