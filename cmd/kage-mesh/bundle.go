@@ -88,8 +88,11 @@ func metricsText(ctx context.Context, base string) []byte {
 // logText is the last of the service's log, where systemd keeps one.
 func logText(ctx context.Context) []byte {
 	out, err := doctor.NewSystem().Run(ctx, "journalctl", "-u", "kage-mesh", "-n", "2000", "--no-pager", "-o", "cat")
-	if err != nil {
+	switch {
+	case err != nil:
 		return []byte("no log of a service: " + err.Error())
+	case out == "":
+		return []byte("no log of a service")
 	}
 	return bytes.ToValidUTF8([]byte(out[max(0, len(out)-bundleMost):]), nil)
 }

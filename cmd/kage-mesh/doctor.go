@@ -220,8 +220,7 @@ func (e environment) joinConfig(ctx context.Context, path string) (out doctor.Co
 			out.Path = s.Value
 		}
 	}
-	var f *failure
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*failure](err); ok {
 		out.Error, out.Fix = f.cause.Error(), f.fix
 	} else if err != nil {
 		out.Error = err.Error()

@@ -189,10 +189,10 @@ func (e environment) nodeConfig(c *cli.Context, logger *slog.Logger) (node.Confi
 		Advertise: c.String("advertise"), Key: key,
 		Ollama: ollama, Parallel: c.Int("parallel"), MaxLoaded: c.Int("max-loaded"),
 		Models: c.String("ollama-models"), NoPeers: c.Bool("no-lan-copy"), Cloud: c.Bool("share-cloud"),
-		Internet:  internet(),
-		Overrides: overrides,
-		MaxBody:   int64(maxBody), //nolint:gosec // ParseSize bounds it
-		Grace: c.Duration("drain-grace"),
+		Internet:   internet(),
+		Overrides:  overrides,
+		MaxBody:    int64(maxBody), //nolint:gosec // ParseSize bounds it
+		Grace:      c.Duration("drain-grace"),
 		NoContinue: c.Bool("no-continue"), StreamIdle: c.Duration("stream-idle"),
 		Guard: door, TLS: c.Bool("tls"), TLSCert: c.String("tls-cert"), TLSKey: c.String("tls-key"),
 		Version: build().Version, Logger: logger,

@@ -175,7 +175,7 @@ func (s *seeds) Run(ctx context.Context, found func(discovery.Peer)) error {
 		select {
 		case <-s.news:
 			cancel()
-			<-done
+			_ = <-done // it was told to end
 		case err := <-done: // no seeds, or ctx has ended
 			if err != nil {
 				cancel()

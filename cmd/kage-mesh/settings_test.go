@@ -176,7 +176,7 @@ func TestHangupReloads(t *testing.T) {
 	var ended atomic.Bool
 	done := make(chan error, 1)
 	go func() { err := cmd.Wait(); ended.Store(true); done <- err }()
-	t.Cleanup(func() { _ = cmd.Process.Kill(); <-done })
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = <-done })
 	until := func(what string, ok func() bool) {
 		t.Helper()
 		tick := time.NewTicker(20 * time.Millisecond)

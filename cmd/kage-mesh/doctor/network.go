@@ -254,42 +254,40 @@ func strangers(f Facts) (out []Finding) {
 		if !asked {
 			continue
 		}
-		if w, ok := stranger(f, at, said); ok {
-			out = append(out, w)
-		}
+		out = append(out, stranger(f, at, said))
 	}
 	return out
 }
 
-func stranger(f Facts, at, said string) (Finding, bool) {
+func stranger(f Facts, at, said string) Finding {
 	is := func(err error) bool { return strings.Contains(said, err.Error()) }
 	alone := len(f.alive()) < 2
 	switch {
 	case said == "":
-		return warning("kage-mesh join "+at, "It will be joined by itself within seconds, unless it was evicted: then 'kage-mesh trust NODE' takes it back.", "the node at %s could be joined and is not a member yet", at), true
+		return warning("kage-mesh join "+at, "It will be joined by itself within seconds, unless it was evicted: then 'kage-mesh trust NODE' takes it back.", "the node at %s could be joined and is not a member yet", at)
 	case is(mesh.ErrKeyNeeded):
-		return warning("kage-mesh join --key-file FILE   # a file with the key of that mesh", "Its mesh has a key, and this node has none.", "the node at %s is in a mesh with a key", at), true
+		return warning("kage-mesh join --key-file FILE   # a file with the key of that mesh", "Its mesh has a key, and this node has none.", "the node at %s is in a mesh with a key", at)
 	case is(mesh.ErrKeyMissing):
 		w := warning("kage-mesh join --key-file FILE   # a file with the key of this mesh", "Without the key it cannot be in this mesh.", "the node at %s has no mesh key", at)
 		w.On = at
-		return w, true
+		return w
 	case is(mesh.ErrWrongKey):
 		w := warning("kage-mesh join --key-file FILE   # with the key that 'kage-mesh keys rotate' or keygen printed for this mesh", "It was away when the key was changed, or was given another one.", "the node at %s has another mesh key", at)
 		w.On = at
-		return w, true
+		return w
 	case is(mesh.ErrOtherCluster) && alone:
 		name, known := quoted(said)
 		if !known { // a mesh with a key does not say
 			name = "NAME"
 		}
 		return warning(fmt.Sprintf("kage-mesh join --cluster %s   # or 'cluster: %s' in the configuration", name, name), "Nodes of different clusters do not join.",
-			"the node at %s is in another cluster than this one's %q: %s", at, f.Node.Members.Cluster, name), true
+			"the node at %s is in another cluster than this one's %q: %s", at, f.Node.Members.Cluster, name)
 	case is(mesh.ErrOtherCluster):
-		return Finding{Level: Passed, Evidence: fmt.Sprintf("another mesh is on this network, at %s", at)}, true
+		return Finding{Level: Passed, Evidence: fmt.Sprintf("another mesh is on this network, at %s", at)}
 	}
 	w := failed(allowOn(f.OS, "tcp", port(at)), "Multicast passes and TCP does not: a firewall on that machine.", "the node at %s is heard, and cannot be joined: %s", at, said)
 	w.On = at
-	return w, true
+	return w
 }
 
 // quoted is the first text in quotes.
