@@ -175,7 +175,9 @@ func (s *seeds) Run(ctx context.Context, found func(discovery.Peer)) error {
 		select {
 		case <-s.news:
 			cancel()
-			_ = <-done // it was told to end
+			if err := <-done; err != nil {
+				return err
+			}
 		case err := <-done: // no seeds, or ctx has ended
 			if err != nil {
 				cancel()

@@ -174,9 +174,9 @@ func TestHangupReloads(t *testing.T) {
 		t.Fatal(err)
 	}
 	var ended atomic.Bool
-	done := make(chan error, 1)
-	go func() { err := cmd.Wait(); ended.Store(true); done <- err }()
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = <-done })
+	done := make(chan struct{})
+	go func() { _ = cmd.Wait(); ended.Store(true); close(done) }()
+	t.Cleanup(func() { _ = cmd.Process.Kill(); <-done })
 	until := func(what string, ok func() bool) {
 		t.Helper()
 		tick := time.NewTicker(20 * time.Millisecond)
