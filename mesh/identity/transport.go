@@ -31,6 +31,8 @@ const (
 	// net/http's own default of 250 would make a second connection (and
 	// handshake) appear in the middle of a burst.
 	MaxStreams = 4096
+	// bulkHeader is the patience with a peer that is to begin an answer in bulk.
+	bulkHeader = 20 * time.Second
 )
 
 // Flow-control windows. One stream's window must cover bandwidth times delay
@@ -51,6 +53,11 @@ type TransportOptions struct {
 	SendPing    time.Duration // see [DefaultSendPing]; lower finds dead peers sooner and costs packets
 	PingTimeout time.Duration // see [DefaultPingTimeout]; lower risks cutting a peer that is starved of CPU
 	IdleTimeout time.Duration // an unused connection is closed after it; 0: 90 s
+	// Bulk is for gigabytes: HTTP/1.1, each answer on a connection of its own.
+	// HTTP/2's frames of 16 KiB and windows cost half as much CPU again
+	// (BenchmarkCopy of router/registry). There are no pings; whoever reads an
+	// answer must bound its silence.
+	Bulk bool
 
 	// Dial replaces the TCP dialer, for tests and proxies.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -77,14 +84,19 @@ func (o TransportOptions) withDefaults() TransportOptions {
 // now; it is asked at every dial, so a node that moved is found again. The
 // connection is used only when the other side proves to be that node.
 //
-// All requests to one node share an HTTP/2 connection with ping health checks.
+// All requests to one node share an HTTP/2 connection with ping health checks,
+// unless they are [TransportOptions.Bulk].
 // There is no limit on how long an answer may take; that is the caller's
 // context. Bodies are never compressed or decompressed.
 //
 // [Identity.Dialer] makes connections of other protocols.
 func (i *Identity) Transport(resolve func(NodeID) (netip.AddrPort, error), opts TransportOptions) *http.Transport {
-	d := i.dialer(resolve, opts, protocols)
-	return &http.Transport{
+	offer := protocols
+	if opts.Bulk {
+		offer = []string{"http/1.1"}
+	}
+	d := i.dialer(resolve, opts, offer)
+	t := &http.Transport{
 		DialTLSContext:         d.dial,
 		DialContext:            refusePlain,
 		ForceAttemptHTTP2:      true,
@@ -97,6 +109,13 @@ func (i *Identity) Transport(resolve func(NodeID) (netip.AddrPort, error), opts 
 		ReadBufferSize:         32 << 10,
 		WriteBufferSize:        32 << 10,
 	}
+	if opts.Bulk {
+		t.ForceAttemptHTTP2, t.HTTP2 = false, nil
+		t.Protocols = new(http.Protocols)
+		t.Protocols.SetHTTP1(true)
+		t.ResponseHeaderTimeout = bulkHeader
+	}
+	return t
 }
 
 // Dialer connects to the peer listener of a node, by its id, and offers

@@ -73,6 +73,23 @@ func get(c *http.Client, id NodeID) (string, error) {
 	return resp.Proto + " " + string(b), err
 }
 
+// What goes in bulk is pinned as all the rest.
+func TestPeersKnowEachOtherInBulk(t *testing.T) {
+	server, caller := newID(t), newID(t)
+	addr := serve(t, server, anyone, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, ok := PeerID(r)
+		fmt.Fprintf(w, "%s %v", id, ok)
+	}))
+	c := client(t, caller, addr, TransportOptions{Bulk: true})
+	got, err := get(c, server.ID())
+	if want := fmt.Sprintf("HTTP/1.1 %s true", caller.ID()); err != nil || got != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	if _, err := get(c, newID(t).ID()); !errors.Is(err, ErrPeer) {
+		t.Errorf("another node than the one asked for: %v", err)
+	}
+}
+
 func TestPeersKnowEachOther(t *testing.T) {
 	server, caller := newID(t), newID(t)
 	addr := serve(t, server, anyone, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

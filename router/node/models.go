@@ -33,7 +33,7 @@ func (n *Node) bulk() http.RoundTripper {
 			return netip.AddrPort{}, errNoPeer
 		}
 		return m.Peer(), nil
-	}, identity.TransportOptions{})
+	}, identity.TransportOptions{Bulk: true})
 }
 
 func (n *Node) peering() router.Peering {

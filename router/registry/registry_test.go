@@ -40,7 +40,7 @@ func (l link) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // pair is a peer with one model, and a running registry.
-func pair(t *testing.T) (r *Registry, dir, manifest, blob string) {
+func pair(t testing.TB) (r *Registry, dir, manifest, blob string) {
 	t.Helper()
 	dir = t.TempDir()
 	weights := strings.Repeat("0123456789", 1000)
@@ -103,7 +103,7 @@ func get(t *testing.T, at, bytes string) (int, http.Header, string) {
 }
 
 // base is the URL of a temporary name's repository.
-func base(t *testing.T, temporary string) string {
+func base(t testing.TB, temporary string) string {
 	t.Helper()
 	n, err := store.ParseName(temporary)
 	if err != nil {
