@@ -38,7 +38,13 @@ func script(t *testing.T, o *realollama.Ollama, url, registry, dir string) map[s
 		case "run": // sampled, but as long as the model says
 			result = fmt.Sprint(len(strings.Fields(result)), " words")
 		case "pull":
-			result = progressOf(string(text))
+			full := make(map[string]bool)
+			for _, b := range bars.FindAllString(escapes.ReplaceAllString(string(text), ""), -1) {
+				full[b] = true
+			}
+			result = fmt.Sprint(stepsOf(string(text), "pulling manifest", "verifying sha256 digest", "writing manifest", "success"), " with ", len(full), " bars")
+		case "create":
+			result = stepsOf(string(text), "gathering model components", "copying file", "parsing GGUF", "writing manifest", "success")
 		}
 		if err != nil {
 			result += " [" + err.Error() + "]"
@@ -113,24 +119,18 @@ func plainText(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// progressOf is what a pull showed: its steps in their order, and how many bars
-// came to their end. A terminal is drawn over at any moment, so the text in
-// between differs.
-func progressOf(s string) string {
-	s = escapes.ReplaceAllString(s, "")
-	full := make(map[string]bool)
-	for _, b := range bars.FindAllString(s, -1) {
-		full[b] = true
-	}
-	var out []string
-	for _, step := range []string{"pulling manifest", "verifying sha256 digest", "writing manifest", "success"} {
-		_, rest, ok := strings.Cut(s, step)
+// stepsOf is what a command told of its progress: the steps in their order. A
+// terminal is drawn over at any moment, so the text in between differs.
+func stepsOf(s string, steps ...string) string {
+	rest := escapes.ReplaceAllString(s, "")
+	for _, step := range steps {
+		_, after, ok := strings.Cut(rest, step)
 		if !ok {
 			return "no " + step + " in " + s
 		}
-		out, s = append(out, step), step+rest
+		rest = step + after
 	}
-	return fmt.Sprint(strings.Join(out, ", "), " with ", len(full), " bars")
+	return strings.Join(steps, ", ")
 }
 
 func TestOllamaCommand(t *testing.T) {

@@ -150,6 +150,19 @@ func held(key string, n int) func(*mesh.View) bool {
 	}
 }
 
+// serving is a view in which n nodes have a running Ollama.
+func serving(n int) func(*mesh.View) bool {
+	return func(v *mesh.View) bool {
+		up := 0
+		for _, m := range v.Members() {
+			if m.Serving() {
+				up++
+			}
+		}
+		return up >= n
+	}
+}
+
 // decode reads a GET's answer.
 func decode(t *testing.T, url string, v any) {
 	t.Helper()

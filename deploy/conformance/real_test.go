@@ -43,8 +43,11 @@ func realSubjects(t *testing.T, models ...string) subjects {
 	s.fleet = start(t, outside("a", a), outside("b", b), outside("empty", s.empty), outside("bare", nil))
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	for i, name := range map[int]string{2: "mesh, entry without models", 3: "mesh, entry without Ollama"} {
-		n := s.fleet.Node(i)
+	for i, name := range []string{"mesh, entry without models", "mesh, entry without Ollama"} {
+		n := s.fleet.Node(2 + i)
+		if _, err := n.Mesh().Wait(ctx, serving(3)); err != nil {
+			t.Fatalf("%s does not see three Ollamas: %v", name, err)
+		}
 		for _, m := range models {
 			if _, err := n.Mesh().Wait(ctx, held(m+":latest", 2)); err != nil {
 				t.Fatalf("%s does not see %s on two nodes: %v", name, m, err)
