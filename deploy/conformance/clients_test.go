@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/need"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/realollama"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/ollamatest"
 )
 
@@ -89,7 +90,7 @@ type verdict struct {
 // clients runs all cases against a server.
 func clients(t *testing.T, dir, url, only string) map[string]verdict {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", "clients.mjs")
 	cmd.Dir = dir
@@ -179,7 +180,23 @@ func text(v any) string {
 
 func TestOfficialClients(t *testing.T) {
 	dir := npm(t)
-	s := realSubjects(t, clientModels...)
+	compareClients(t, dir, realSubjects(t, clientModels...))
+}
+
+// A real old Ollama beside a newer one is the same mesh to all clients: what the
+// old one answers is what the newer one would have. It has no build of its own
+// in `make ollama`, so it takes part where somebody has made it.
+func TestOfficialClientsWithAnOlderOllama(t *testing.T) {
+	const old = "v0.9.6"
+	if !realollama.Have(old) {
+		t.Skip("conformance: no Ollama " + old + ": deploy/ci/ollama.sh " + old + " builds it")
+	}
+	dir := npm(t)
+	compareClients(t, dir, mixedSubjects(t, old, clientModels...))
+}
+
+func compareClients(t *testing.T, dir string, s subjects) {
+	t.Helper()
 	direct := clients(t, dir, s.direct.URL, "")
 	mesh := make(map[string]map[string]verdict)
 	for _, one := range s.mesh {

@@ -31,7 +31,7 @@ func machine(name string, memory uint64, o *ollamatest.Config) fleet.Spec {
 
 func start(t *testing.T, specs ...fleet.Spec) *fleet.Fleet {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	f, err := fleet.Start(ctx, specs, fleet.Options{Version: "test"})
 	if err != nil {

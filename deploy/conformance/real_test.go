@@ -29,8 +29,15 @@ type subjects struct {
 
 func realSubjects(t *testing.T, models ...string) subjects {
 	t.Helper()
+	return mixedSubjects(t, "", models...)
+}
+
+// mixedSubjects are the same, with another version at one of the two nodes that
+// have the models; "" is the same version.
+func mixedSubjects(t *testing.T, other string, models ...string) subjects {
+	t.Helper()
 	s := subjects{direct: realollama.Start(t, realollama.Options{Models: models})}
-	a := realollama.Start(t, realollama.Options{Models: models})
+	a := realollama.Start(t, realollama.Options{Models: models, Version: other})
 	b := realollama.Start(t, realollama.Options{Models: models})
 	s.empty = realollama.Start(t, realollama.Options{})
 	outside := func(name string, o *realollama.Ollama) fleet.Spec {
@@ -41,7 +48,7 @@ func realSubjects(t *testing.T, models ...string) subjects {
 		return spec
 	}
 	s.fleet = start(t, outside("a", a), outside("b", b), outside("empty", s.empty), outside("bare", nil))
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for i, name := range []string{"mesh, entry without models", "mesh, entry without Ollama"} {
 		n := s.fleet.Node(2 + i)

@@ -98,12 +98,23 @@ func Binary(t testing.TB, version string) string {
 		if version == "" {
 			version = DefaultVersion
 		}
-		path = filepath.Join(cache(), "ollama-"+version, "ollama")
+		path = built(version)
 	}
 	if _, err := exec.LookPath(path); err != nil {
 		need.Missing(t, fmt.Sprintf("realollama: no Ollama at %s: `make ollama` builds it, KAGE_TEST_OLLAMA names another", path))
 	}
 	return path
+}
+
+// Have reports whether an Ollama of the version, as in v0.9.6, is in the user's
+// cache.
+func Have(version string) bool {
+	_, err := exec.LookPath(built(version))
+	return err == nil
+}
+
+func built(version string) string {
+	return filepath.Join(cache(), "ollama-"+version, "ollama")
 }
 
 // Client is an HTTP client that reaches URL. It has no time limit of its own.

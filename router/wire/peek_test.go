@@ -266,6 +266,8 @@ func FuzzParse(f *testing.F) {
 		`{"model":"a","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:"}},{"type":"text","text":"x"}]}]}`,
 		`{"model":"a","messages":[{"role":"tool","content":[{"type":"tool_result","content":[{"type":"text","text":"x"}]}]}],"system":[{"type":"text","text":"y"}]}`,
 		`{"model":"a","input":["x","y"],"keep_alive":"5m","options":{"num_ctx":1,"stop":["a"]}}`,
+		`{"model":"a","stream":false,"Stream":true}`, `{"model":"a","ſtream":true,"stream":null}`,
+		"\ufeff{\"model\":\"a\"}", `{"model":"a"} {"model":"b"}`, `{"model":"a"`,
 		`{"source":"a","destination":"b"}`, `{"name":"a","insecure":true}`, `{"model":null,"name":"x"}`,
 		`{"model":"a","stream":nul}`, `{"model":"a","tools":[{}],"think":true,"format":{}}`, `{"model":"a","shift":true}`,
 		`{"model":"a","text":{"format":{"type":"json_schema"}},"reasoning":{"effort":"x"},"stream_options":{}}`,
@@ -286,6 +288,7 @@ func FuzzParse(f *testing.F) {
 			Name        string `json:"name"`
 			Source      string `json:"source"`
 			Destination string `json:"destination"`
+			Stream      *bool  `json:"stream"`
 		}
 		err := json.Unmarshal(body, &ref)
 		want := ref.Model
@@ -302,6 +305,9 @@ func FuzzParse(f *testing.F) {
 			if p.Model != want {
 				t.Fatalf("%v %q: model %q, encoding/json reads %q", kind, body, p.Model, want)
 			}
+			if want := streamOf(kind, body, ref.Stream); err == nil && kind.Streams() && p.Stream != want {
+				t.Fatalf("%v %q: stream %v, encoding/json reads %v", kind, body, p.Stream, want)
+			}
 			if len(p.Prefixes) > maxPrefixes || len(p.Prefixes) != len(p.PrefixTokens) || p.PromptTokens < 0 || p.PromptBytes > len(body) {
 				t.Fatalf("%v %q: %+v", kind, body, p)
 			}
@@ -311,6 +317,23 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%v %q: refused with %v, though encoding/json reads %q", kind, body, perr, want)
 		}
 	})
+}
+
+// streamOf is whether a body asks for a stream. Ollama's own requests and those
+// for responses have a pointer for it, which null clears; others a bool, which
+// null leaves.
+func streamOf(kind Kind, body []byte, own *bool) bool {
+	switch {
+	case kind.DefaultStream():
+		return own == nil || *own
+	case kind == V1Responses:
+		return own != nil && *own
+	}
+	var other struct {
+		Stream bool `json:"stream"`
+	}
+	_ = json.Unmarshal(body, &other)
+	return other.Stream
 }
 
 // plain reports whether the members of body that name the model are there once
