@@ -59,6 +59,12 @@ func TestCase17FrozenOllama(t *testing.T) {
 	}
 	s.stands("tiny")
 	ingress := s.hosts[1]
+	for _, h := range s.hosts[2:] { // warm both
+		if r := s.ask(question{to: ingress, model: "tiny", tokens: 4, header: map[string]string{"X-Kage-Node": h.name}}); r.err != nil || !r.done {
+			t.Fatalf("%s: %v", h, r)
+		}
+	}
+	s.clock()
 	ask := func(n int) reply {
 		return s.ask(question{to: ingress, model: "tiny", tokens: n})
 	}
