@@ -4,10 +4,14 @@ package faults
 
 import (
 	"fmt"
+	"io"
+	"log"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,32 +98,51 @@ func TestCase27WrongKeyAndRotation(t *testing.T) {
 }
 
 func TestCase28AnotherNodeAtAMembersAddress(t *testing.T) {
-	s := begin(t, 28, "an owner dies, and a node with another key answers at its address and ports",
-		"no request reaches it: TLS refuses whoever is not the member, requests go to others, and the two nodes are told apart")
+	s := begin(t, 28, "an owner dies, and at once a server with another key answers at its peer port",
+		"called, and refused by TLS before a byte of a request: requests go to others, also the one that named the dead node ends in an error")
 	ingress, owners := s.mesh(2, 500, "m")
 	victim := owners[0]
 	id := ingress.members()[victim.name].ID
+	thief, err := identity.New()
+	if err != nil {
+		t.Fatal(err)
+	}
 	victim.proc.Kill()
-	victim.state = t.TempDir() // another identity
-	seen := victim.fake.Stats().Requests["POST /api/generate"]
-	victim.run("--no-mdns", "--cluster", "elsewhere")
+	l, err := victim.Listen("tcp", victim.IP().String()+":11436")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var called, reached atomic.Int32
+	server := &http.Server{
+		Handler:   http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }),
+		TLSConfig: thief.ServerTLS(func(identity.NodeID) bool { return true }),
+		ErrorLog:  log.New(io.Discard, "", 0),
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			if state == http.StateNew {
+				called.Add(1)
+			}
+		},
+	}
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = server.ServeTLS(l, "", "") }()
+	t.Cleanup(func() { _ = server.Close(); <-ended })
+	r := s.ask(question{to: ingress, model: "m", tokens: 8, header: map[string]string{"X-Kage-Node": victim.name}})
+	if r.status < 400 || r.failure == "" {
+		t.Errorf("asked of the dead node alone: %v", r)
+	}
 	asked := 0
-	for start := time.Now(); time.Since(start) < 5*time.Second; asked++ {
+	for start := time.Now(); time.Since(start) < 4*time.Second; asked++ {
 		if r := s.ask(question{to: ingress, model: "m", tokens: 8}); r.perfect(8) != nil || r.node != owners[1].name {
 			t.Fatalf("%v", r)
 		}
 	}
-	if n := victim.fake.Stats().Requests["POST /api/generate"]; n != seen {
-		t.Errorf("%d requests reached it", n-seen)
+	if called.Load() == 0 || reached.Load() > 0 {
+		t.Errorf("called %d times, %d requests reached it", called.Load(), reached.Load())
 	}
-	refused := strings.Contains(ingress.stderr(), "another node answers at this address")
-	if !refused {
-		t.Error("nobody called at its address: the case proves nothing")
-	}
-	if m := ingress.members()[victim.name]; m.ID != id || m.Status != "failed" {
+	if m := ingress.members()[victim.name]; m.ID != id {
 		t.Errorf("the dead member is %+v", m)
 	}
-	s.saw("%d of %d from the other, none reached the impostor; the dead one is failed under its own id", asked, asked)
+	s.saw("called %d times, 0 requests reached it; named alone: %q; %d of %d others whole", called.Load(), r.failure, asked, asked)
 }
 
 func TestCase29SameName(t *testing.T) {
@@ -181,10 +204,12 @@ func TestCase30CopiedStateDirectory(t *testing.T) {
 		return strings.Contains(copied.stderr(), "another node runs with this node's key")
 	})
 	s.throughout(4*time.Second, "three members", func() bool { return ingress.alive() == 3 && ingress.sees(original) == "alive" })
-	if r := s.ask(question{to: ingress, model: "m", tokens: 8, header: map[string]string{"X-Kage-Node": original.name}}); r.perfect(8) != nil || r.node != original.name {
-		t.Errorf("%v", r)
-	}
-	s.saw("told: %q; the first serves on", "another node runs with this node's key")
+	// The later process's word is believed for a few seconds after its end.
+	took := s.eventually(10*time.Second, "the first in work", func() bool {
+		r := s.ask(question{to: ingress, model: "m", tokens: 8, header: map[string]string{"X-Kage-Node": original.name}})
+		return r.perfect(8) == nil && r.node == original.name
+	})
+	s.saw("told: %q; the first serves on, %.1f s later", "another node runs with this node's key", took.Seconds())
 }
 
 func TestCase31MalformedGossip(t *testing.T) {
@@ -261,7 +286,7 @@ func TestCase32NewerVersionInTheMesh(t *testing.T) {
 		"both sides ignore what they do not know: each is asked by the other and serves")
 	next := s.variant("next", map[string][2]string{
 		"mesh/tags.go":  {"\ttext(tagCard, i.Card, maxWord)\n", "\ttext(tagCard, i.Card, maxWord)\n\ttags[\"zz\"] = \"later\"\n"},
-		"mesh/codec.go": {"return binary.AppendUvarint(append(b, records...), l.Written), nil", "return append(binary.AppendUvarint(append(b, records...), l.Written), 1, 2, 3), nil"},
+		"mesh/codec.go": {"return binary.AppendUvarint(b, count(l.Trouble)), nil", "return append(binary.AppendUvarint(b, count(l.Trouble)), 1, 2, 3), nil"},
 	}, "-ldflags", "-X main.version=v99.0.0")
 	s.up(3)
 	for _, h := range s.hosts[1:] {
