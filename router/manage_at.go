@@ -25,7 +25,9 @@ const (
 )
 
 // settleLimit bounds the wait for a change to show; the change itself is done.
-const settleLimit = 5 * time.Second
+// It shows within a second, but 5 s were once too few on two cores with forty
+// busy processes.
+const settleLimit = 20 * time.Second
 
 // errNoDisk says that this node has no Ollama to manage.
 var errNoDisk = errors.New("router: this node manages no models")
