@@ -1,11 +1,14 @@
 package compare
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/bench/fleet"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 )
 
 // path runs nodes in this process with a cheap backend behind the last of them,
@@ -23,6 +26,11 @@ func path(tb testing.TB, hops int) *conn {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(f.Close)
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	defer cancel()
+	if _, err := f.Node(0).Mesh().Wait(ctx, func(v *mesh.View) bool { return len(v.Models()) > 0 }); err != nil {
+		tb.Fatal("the model is not known: ", err)
+	}
 	c, err := dial(f.Node(0).APIAddr().String())
 	if err != nil {
 		tb.Fatal(err)
@@ -59,5 +67,27 @@ func BenchmarkToken(b *testing.B) {
 				b.Fatal(err)
 			}
 		})
+	}
+}
+
+// What a small request may allocate in all of the process: node, backend and,
+// for two hops, both nodes. Allocations do not depend on how busy the machine
+// is; the bounds leave a fifth to what gossip and reports allocate meanwhile.
+func TestARequestAllocatesLittle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("allocations of a quiet process, not with -short")
+	}
+	for hops, most := range map[int]float64{1: 170, 2: 470} {
+		c := path(t, hops)
+		request := post("m1", 8, false)
+		got := testing.AllocsPerRun(300, func() {
+			if _, err := c.do(request, nil); err != nil {
+				t.Fatal(err)
+			}
+		})
+		t.Logf("%d hops: %.0f allocations a request", hops, got)
+		if got > most {
+			t.Errorf("%d hops: %.0f allocations a request, at most %.0f", hops, got, most)
+		}
 	}
 }

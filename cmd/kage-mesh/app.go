@@ -19,7 +19,7 @@ func newApp(e environment) *cli.App {
 			e.membersCommand(), e.statusCommand(), e.topCommand(), e.doctorCommand(),
 			e.modelsCommand(), e.explainCommand(),
 			e.keygenCommand(), e.keysCommand(), e.evictCommand(), e.trustCommand(),
-			e.apikeysCommand(), e.demoCommand(),
+			e.apikeysCommand(), e.demoCommand(), e.benchCommand(),
 			e.configCommand(), e.serviceCommand(), e.mcpCommand(),
 			e.versionCommand(), e.completionCommand(), e.manCommand(),
 		},
