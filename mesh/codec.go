@@ -79,6 +79,7 @@ const (
 	hasCold
 	hasOutput
 	hasAlias
+	hasRate
 )
 
 // EncodeLoad writes l in at most limit bytes (see [LoadDatagram]); now is the
@@ -199,6 +200,7 @@ func encodeModel(m *ModelLoad, now time.Time) []byte {
 	rate(hasSlope, m.Slope)
 	rate(hasCold, m.Cold)
 	rate(hasOutput, m.Output)
+	rate(hasRate, m.Rate)
 	return append(binary.AppendUvarint(b, mask), fields...)
 }
 
@@ -287,6 +289,7 @@ func decodeModel(rec []byte, now time.Time) (ModelLoad, error) {
 	rate(hasSlope, &m.Slope)
 	rate(hasCold, &m.Cold)
 	rate(hasOutput, &m.Output)
+	rate(hasRate, &m.Rate)
 	return m, r.err
 }
 

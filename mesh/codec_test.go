@@ -313,3 +313,15 @@ func BenchmarkView(b *testing.B) {
 		})
 	}
 }
+
+func TestRateOfAModelTravels(t *testing.T) {
+	l := &Load{Node: idOf("a"), Incarnation: 1, Seq: 1, Models: []ModelLoad{{Key: "m", Alias: true, Output: 7, Rate: 0.25}}}
+	b, err := EncodeLoad(l, time.Unix(1, 0), LoadDatagram)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := DecodeLoad(b, time.Unix(2, 0))
+	if err != nil || len(got.Models) != 1 || got.Models[0].Rate != 0.25 || got.Models[0].Output != 7 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

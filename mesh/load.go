@@ -47,6 +47,9 @@ type ModelLoad struct {
 	// Start is the owner's own estimate of the seconds until a new request of
 	// this model could begin, not counting a cold load.
 	Start float64 `json:"start,omitzero"`
+	// Rate is how many requests per second of the model the node has run of
+	// late: who pushes it out of memory keeps so many waiting.
+	Rate float64 `json:"rate,omitzero"`
 
 	Decode  float64 `json:"decode,omitzero"`   // tok/s of a lone request, measured; 0 unknown
 	Prefill float64 `json:"prefill,omitzero"`  // prompt tok/s, measured; 0 unknown

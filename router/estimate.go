@@ -118,7 +118,7 @@ func (e *estimator) site(h *mesh.Holder) site {
 	if p.resident && l.Size > 0 {
 		p.class = seen(l, p.class)
 	}
-	p.near.look(e, m, l)
+	p.near.look(e, m, l, p.cold+float64(e.q.PromptTokens)/p.prefill+e.output/p.decode)
 	for _, w := range e.s.Outstanding[m.ID] {
 		if w.Key == e.q.Key {
 			p.unreported++

@@ -29,15 +29,18 @@ type neighbours struct {
 	wanting float64 // requests that wait for a model that is not in memory
 
 	idle   float64 // bytes of models in memory that nobody uses
-	worth  float64 // seconds of load that evicting these would cost, on expectation
-	busy   float64 // seconds of load that evicting the busy ones would cost
+	idles  [maxIdle]idle
+	n      int     // of idles
+	busy   float64 // seconds that evicting the busy ones would cost
 	spare  float64 // bytes free
 	known  bool    // spare is
 	others bool    // something is in memory
 }
 
-// look reads the member's report; own is the line of the request's own model.
-func (n *neighbours) look(e *estimator, m *mesh.Member, own *mesh.ModelLoad) {
+// look reads the member's report; own is the line of the request's own model,
+// and stay the seconds that it would be in memory for the request, if it is not
+// there already.
+func (n *neighbours) look(e *estimator, m *mesh.Member, own *mesh.ModelLoad, stay float64) {
 	l := m.Load
 	if l == nil {
 		return
@@ -57,11 +60,11 @@ func (n *neighbours) look(e *estimator, m *mesh.Member, own *mesh.ModelLoad) {
 			n.left += float64(x.Running) * left
 			running += float64(x.Running)
 			n.drain = max(n.drain, left*(1+float64(x.Waiting)/float64(max(1, x.Slots))))
-			n.busy += x.Cold * float64(1+x.Waiting)
+			n.busy += x.Cold*float64(1+x.Waiting) + missed(stay, x.Rate)
 		case x.Resident:
 			n.others = true
 			n.idle += float64(x.Size)
-			n.worth += x.Cold * fresh(x.Expires.Sub(e.s.Now))
+			n.keep(idle{float64(x.Size), x.Cold*fresh(x.Expires.Sub(e.s.Now)) + missed(stay, x.Rate), x.Expires})
 		case x.Waiting > 0:
 			n.wanting += float64(x.Waiting)
 		}
@@ -117,6 +120,15 @@ func fresh(left time.Duration) float64 {
 	return min(1, max(0, float64(left)/float64(keepAlive)))
 }
 
+// missed is how long those wait in all who want an evicted model while the one
+// that took its place stays: stay*rate of them are to come, at any moment of it.
+//
+// Without it, a 72B that does three tokens a second on a gaming PC pushes out
+// the 32B that everybody else is using, whenever that is idle for a second: in
+// simulation of the seed's machines the mean completion time is then 1.7
+// times as long.
+func missed(stay, rate float64) float64 { return stay * rate * stay / 2 }
+
 // lack is how many bytes must be evicted for the model; above idle, busy models
 // are among them.
 func (n *neighbours) lack(p *site) float64 {
@@ -161,14 +173,48 @@ func (e *estimator) harm(p *site, reading, writing float64) float64 {
 	return harm + n.evict(p)
 }
 
-// evict is the load time that those will pay who want back what must go.
-func (n *neighbours) evict(p *site) float64 {
-	lack := n.lack(p)
-	switch {
-	case lack <= 0:
-		return 0
-	case lack > n.idle:
-		return n.worth + n.busy
+// idle is a model in memory that nobody uses: bytes, and the seconds that its
+// eviction costs those who want it back, on expectation.
+type idle struct {
+	size, worth float64
+	expires     time.Time
+}
+
+// maxIdle is how many idle models of one node are told apart.
+const maxIdle = 6
+
+// keep notes an idle model; those beyond maxIdle are taken as one.
+func (n *neighbours) keep(x idle) {
+	if n.n == maxIdle {
+		last := &n.idles[maxIdle-1]
+		last.size, last.worth = last.size+x.size, last.worth+x.worth
+		return
 	}
-	return n.worth * lack / n.idle
+	n.idles[n.n] = x
+	n.n++
+}
+
+// evict is what those will pay who want back what must go: whole models, the
+// longest unused first, as Ollama does it.
+func (n *neighbours) evict(p *site) (harm float64) {
+	lack := n.lack(p)
+	if lack > n.idle {
+		harm = n.busy
+	}
+	idles := n.idles
+	for lack > 0 {
+		oldest := -1
+		for i := range idles[:n.n] {
+			if idles[i].size > 0 && (oldest < 0 || idles[i].expires.Before(idles[oldest].expires)) {
+				oldest = i
+			}
+		}
+		if oldest < 0 {
+			break
+		}
+		harm += idles[oldest].worth
+		lack -= idles[oldest].size
+		idles[oldest].size = 0
+	}
+	return harm
 }

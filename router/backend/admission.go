@@ -175,6 +175,7 @@ func (a *Admission) Settle(now time.Time) []*Entry {
 	for e := a.next(now); e != nil; e = a.next(now) {
 		a.account(now)
 		e.cold = a.start(e, now)
+		a.runners[e.runner].wanted(now)
 		e.started, e.area, e.busy = now, a.runners[e.runner].area, a.busyArea
 		a.served[e.class()] = max(a.served[e.class()], e.tag)
 		a.running = append(a.running, e)

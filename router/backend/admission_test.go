@@ -478,3 +478,23 @@ func FuzzAdmission(f *testing.F) {
 		})
 	})
 }
+
+// How often a model is wanted here is counted over some minutes, and forgotten
+// when nobody wants it any more.
+func TestRateOfRequests(t *testing.T) {
+	a := admission(Limits{}, disk(1, "m"))
+	rate := func(s float64) float64 { return a.Occupancy(at(s), []string{"m"}).Models["m"].Rate }
+	if got := rate(0); got != 0 {
+		t.Errorf("%.4f/s before any request", got)
+	}
+	for i := range 60 {
+		s := float64(10 * i)
+		leave(a, s+1, enter(a, s, Work{Key: "m"}))
+	}
+	if got := rate(600); math.Abs(got-0.1) > 0.01 {
+		t.Errorf("one every 10 s for 10 minutes: %.4f/s", got)
+	}
+	if got := rate(1200); got > 0.002 {
+		t.Errorf("ten minutes later: %.4f/s", got)
+	}
+}

@@ -21,6 +21,7 @@ type ModelOccupancy struct {
 	Slots, Running, Waiting int
 	Loading                 bool
 	Start                   time.Duration // until a new interactive request could start
+	Rate                    float64       // requests per second of late
 	Touched                 time.Time     // when a request of this node last began or ended; zero never
 }
 
@@ -52,7 +53,7 @@ func (a *Admission) Occupancy(now time.Time, keys []string) Occupancy {
 		m := ModelOccupancy{Slots: a.state.Slots(key, o.Parallel), Start: starts[key]}
 		if r := a.runners[id]; r != nil {
 			m.Slots, m.Running, m.Touched = r.slots, r.running, r.touched
-			m.Loading = r.loading
+			m.Loading, m.Rate = r.loading, r.rateAt(now)
 		}
 		for _, e := range a.line {
 			if e.runner == id {

@@ -105,7 +105,7 @@ func modelLoad(f Facts, key string) mesh.ModelLoad {
 	g := f.Gate.Models[key]
 	l := mesh.ModelLoad{
 		Key: key, Loading: g.Loading, Slots: g.Slots, Running: g.Running, Waiting: g.Waiting,
-		Start: round(g.Start.Seconds()),
+		Start: round(g.Start.Seconds()), Rate: round(g.Rate),
 	}
 	if r := f.State.InMemory(key); r != nil {
 		l.Resident = !g.Loading

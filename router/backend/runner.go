@@ -2,6 +2,7 @@ package backend
 
 import (
 	"maps"
+	"math"
 	"time"
 )
 
@@ -24,6 +25,23 @@ type runner struct {
 	// of company is the difference between its end and its start.
 	area    float64
 	changed time.Time
+
+	// rate is how often it is wanted here, requests per second as of rated.
+	rate  float64
+	rated time.Time
+}
+
+// rateOver is the time that requests are counted over, exponentially weighted.
+const rateOver = 2 * time.Minute
+
+// rateAt is how often the runner is wanted, as of now.
+func (r *runner) rateAt(now time.Time) float64 {
+	return r.rate * math.Exp(-max(now.Sub(r.rated).Seconds(), 0)/rateOver.Seconds())
+}
+
+// wanted counts a request.
+func (r *runner) wanted(now time.Time) {
+	r.rate, r.rated = r.rateAt(now)+1/rateOver.Seconds(), now
 }
 
 func (r *runner) held() bool { return r.resident || r.loading || r.running > 0 }
