@@ -83,7 +83,7 @@ func (r *Router) serveForwarded(w *trip, req *http.Request, route wire.Route) {
 		Request: Request{
 			ID: id, Key: wire.Canonical(peek.Model), PromptTokens: peek.PromptTokens,
 			OutputTokens: max(peek.NumPredict, 0), Context: peek.NumCtx, Prefixes: peek.Prefixes,
-			PrefixTokens: peek.PrefixTokens, Embedding: !route.Kind.Generates(), Batch: req.Header.Get(headerClass) == "batch",
+			PrefixTokens: peek.PrefixTokens, Conversation: conversation(route.Kind, &peek), Embedding: !route.Kind.Generates(), Batch: req.Header.Get(headerClass) == "batch",
 			Client: clientName(req), Arrived: time.Now(),
 			Read: route.Kind == wire.Show, Since: route.Since, Own: FromHere(req),
 			Weights: r.talks.weights(route.Kind, peek.Prefixes),

@@ -137,6 +137,9 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 	f.trip.tried(nil)
 	r.mesh.Observe(c.ID, a.load())
 	r.ledger.Worked(c.ID)
+	if f.path == Fresh {
+		r.warm.answered(&f.Request, c.Member, r.mesh.View(), f.trip.usage)
+	}
 	return nil
 }
 

@@ -16,6 +16,7 @@ type Request struct {
 	Context      int       // num_ctx asked for; 0: the model's or the node's default
 	Prefixes     []uint64  // hashes of the conversation at its message boundaries, shortest first
 	PrefixTokens []int     // tokens of each of them, an estimate
+	Conversation uint64    // the same for all turns of a conversation; 0 none
 	Embedding    bool      // no decode phase
 	Batch        bool      // may wait behind interactive requests
 	Client       string    // whom fairness counts it for
@@ -54,7 +55,8 @@ type Snapshot struct {
 	// Cached says how many prompt tokens of the request a node is believed to
 	// have in its KV cache.
 	Cached map[mesh.NodeID]int
-	// Seed makes the choice among near ties; the caller draws it per request.
+	// Seed makes the choice among near ties: a draw per request, or the
+	// conversation, so that all its turns draw alike at every entry.
 	Seed uint64
 }
 

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -133,6 +134,7 @@ type Router struct {
 	ledger  *Ledger
 	pins    *pins
 	talks   conversations
+	warm    warmth
 	pulls   *pulls
 	log     *slog.Logger
 	born    time.Time
@@ -176,7 +178,8 @@ func (r *Router) Snapshot(q Request) Snapshot {
 		View: v, Now: now,
 		Outstanding: r.ledger.Outstanding(v),
 		Trouble:     r.ledger.Troubles(v, now),
-		Seed:        seed(q.ID),
+		Cached:      r.warm.cached(&q, v),
+		Seed:        cmp.Or(q.Conversation, seed(q.ID)),
 	}
 }
 

@@ -3,6 +3,8 @@ package router
 import (
 	"slices"
 	"time"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 )
 
 // Select orders the members that may serve q, best first: least expected cost,
@@ -35,7 +37,7 @@ func selectBy(q *Request, s *Snapshot, harm bool) []Candidate {
 		if !harm {
 			c.Estimate.Harm = 0
 		}
-		c.rank = spread(c, s.Seed, i)
+		c.rank = spread(c, s.Seed, q.Conversation != 0)
 		n++
 	}
 	out = out[:n]
@@ -50,15 +52,22 @@ func selectBy(q *Request, s *Snapshot, harm bool) []Candidate {
 // 0.1 did equally well.
 const nearTie = 0.1
 
-// spread is what a candidate is sorted by: its cost, raised at random by up to
-// nearTie. This node itself draws nothing, so that equal cost means no hop.
-func spread(c *Candidate, seed uint64, i int) time.Duration {
+// spread is what a candidate is sorted by: its cost, raised by up to nearTie.
+// How much is drawn from the seed and the node's own id, so that equal seeds
+// order near ties alike whoever asks and whoever else is there (rendezvous
+// hashing, Thaler and Ravishankar 1998): that is how the turns of a conversation
+// find one node from every entry, as long as its load allows it. For a request
+// that stands alone this node itself draws nothing: equal cost means no hop.
+func spread(c *Candidate, seed uint64, talks bool) time.Duration {
 	t := c.Estimate.Total()
-	if c.Self {
+	if c.Self && !talks {
 		return t
 	}
-	return t + time.Duration(float64(t)*nearTie*draw(seed, uint64(i))) //nolint:gosec // an index
+	return t + time.Duration(float64(t)*nearTie*draw(seed, idHash(c.ID)))
 }
+
+// idHash is FNV-1a over an id.
+func idHash(id mesh.NodeID) uint64 { return seed(string(id)) }
 
 // draw maps two numbers to [0,1), evenly (SplitMix64's finaliser).
 func draw(a, b uint64) float64 {

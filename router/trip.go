@@ -23,7 +23,8 @@ type trip struct {
 	request  Request
 	snapshot Snapshot // that the first choice was made from
 	began    time.Time
-	lost     bool // a write failed: the client has left
+	lost     bool       // a write failed: the client has left
+	usage    wire.Usage // of the last answer, or part of one
 
 	span, try Span // of the request and of its running try; nil: nobody follows
 
@@ -94,6 +95,7 @@ func (t *trip) tried(e *AttemptError) {
 func (t *trip) used(u wire.Usage, chunks int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.usage = u
 	if u.PromptTokens > 0 {
 		t.rec.PromptTokens = u.PromptTokens
 	}

@@ -139,6 +139,14 @@ func (r *Router) began(h http.Header, f *flight) {
 	}
 }
 
+// conversation identifies the conversation that a request is a turn of, 0 none.
+func conversation(kind wire.Kind, p *wire.Peek) uint64 {
+	if !talks(kind) {
+		return 0
+	}
+	return p.PrefixKey
+}
+
 // talks reports whether requests of a kind are turns of a conversation.
 func talks(kind wire.Kind) bool {
 	switch kind {

@@ -1,0 +1,112 @@
+package router
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
+)
+
+// warmth is what an ingress believes of the prompts in other nodes' KV caches:
+// where it had one answered last. It is bounded, belongs to one ingress and is
+// only ever an estimate's input. A belief ends with the process that it is about
+// and with the model's stay in memory; when as many other prompts of the model
+// went there as it has slots, since Ollama keeps one prompt per slot; and when
+// an answer's own figures show that its prompt was read in full.
+//
+// An ingress that did not see the earlier turns finds the same node by the
+// conversation's hash, as far as costs are near; see [spread].
+type warmth struct {
+	mu            sync.Mutex
+	recent, older map[uint64]warm // by the hash of the whole prompt
+	answers       map[runnerAt]int
+}
+
+// warm is one prompt in a cache.
+type warm struct {
+	at          runnerAt
+	incarnation uint64
+	answer      int // number of the answer, of all that the runner gave through here
+}
+
+// runnerAt is a model on a node.
+type runnerAt struct {
+	node mesh.NodeID
+	key  string
+}
+
+// maxWarm is how many prompts of each generation are remembered.
+const maxWarm = 4096
+
+// cached says how many tokens of q's prompt nodes are believed to hold.
+func (w *warmth) cached(q *Request, v *mesh.View) map[mesh.NodeID]int {
+	if len(q.Prefixes) == 0 || len(q.PrefixTokens) != len(q.Prefixes) {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out map[mesh.NodeID]int
+	for i, p := range slices.Backward(q.Prefixes) {
+		x, ok := w.recent[p]
+		if !ok {
+			x, ok = w.older[p]
+		}
+		if !ok || x.at.key != q.Key || out[x.at.node] > 0 || !w.holds(x, v) {
+			continue
+		}
+		if out == nil {
+			out = make(map[mesh.NodeID]int)
+		}
+		out[x.at.node] = q.PrefixTokens[i]
+	}
+	return out
+}
+
+// holds reports whether the cache that x was in can still be there. w.mu is
+// held.
+func (w *warmth) holds(x warm, v *mesh.View) bool {
+	m, ok := v.Member(x.at.node)
+	if !ok || m.Load == nil || m.Load.Incarnation != x.incarnation {
+		return false
+	}
+	l := m.Load.Model(x.at.key)
+	if l == nil || !l.Resident {
+		return false
+	}
+	return w.answers[x.at]-x.answer < max(l.Slots, 1)
+}
+
+// answered notes that m has answered q, at the cost that u says.
+func (w *warmth) answered(q *Request, m *mesh.Member, v *mesh.View, u wire.Usage) {
+	if q.Embedding || len(q.Prefixes) == 0 || m.Load == nil {
+		return
+	}
+	at := runnerAt{m.ID, q.Key}
+	missed := readInFull(m.Load.Model(q.Key), w.cached(q, v)[m.ID], u)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.recent) >= maxWarm || w.recent == nil {
+		w.recent, w.older = make(map[uint64]warm), w.recent
+	}
+	if len(w.answers) >= maxWarm || w.answers == nil {
+		w.answers = make(map[runnerAt]int)
+		w.recent, w.older = make(map[uint64]warm), nil
+	}
+	w.answers[at]++
+	if missed { // nothing that is believed of it is true
+		w.answers[at] += 1 << 16
+	}
+	w.recent[q.Prefixes[len(q.Prefixes)-1]] = warm{at, m.Load.Incarnation, w.answers[at]}
+}
+
+// readInFull reports whether a prompt of which most was believed to be in the
+// cache was read as slowly as if nothing had been. Ollama up to 0.11 counts
+// cached tokens in prompt_eval_count, others leave them out: so the time per
+// token tells where all are counted, and where fewer are it was a hit.
+func readInFull(l *mesh.ModelLoad, believed int, u wire.Usage) bool {
+	if l == nil || l.Prefill <= 0 || u.PromptDuration <= 0 || u.PromptTokens < max(64, believed) || 2*believed < u.PromptTokens {
+		return false
+	}
+	return u.PromptDuration.Seconds() > 0.75*float64(u.PromptTokens)/l.Prefill
+}
