@@ -9,7 +9,7 @@ LINT     := deploy/ci/golangci-lint.sh
 
 .DEFAULT_GOAL := help
 .PHONY: help build test unit race lint fmt fmt-check tidy tidy-check vet cross e2e e2e-all lab ollama deps \
-	fuzz cover bench bench-go bench-once scale dev demo conformance faults soak ready clean
+	fuzz cover bench bench-go bench-once scale dev demo conformance faults soak ready clean sim
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ bench: ## kage-mesh, nginx and HAProxy side by side, into bench/report (BENCH=-q
 
 scale: ## meshes of 32 to 500 members in one process: convergence, traffic, staleness (SCALE=-members 32)
 	$(GO) run ./bench/fleet/scale/cmd/scale $(SCALE)
+
+sim: ## placement rules in a simulated mesh: the tables of bench/sim/RESULTS.md
+	$(GO) run ./bench/sim/cmd/sim
 
 bench-go: ## every benchmark of the packages, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./...
