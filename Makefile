@@ -8,6 +8,7 @@ SOAK     ?= 10m
 LINT     := deploy/ci/golangci-lint.sh
 
 .DEFAULT_GOAL := help
+.PHONY: vuln
 .PHONY: help build test unit race lint fmt fmt-check tidy tidy-check vet cross e2e e2e-all lab ollama deps \
 	fuzz cover bench bench-go bench-once scale dev demo conformance faults soak ready clean sim
 
@@ -57,6 +58,9 @@ vet: ## go vet, here and as macOS and Windows build it
 
 lint: ## golangci-lint, pinned, built once into the user's cache
 	$(LINT) run ./...
+
+vuln: ## known vulnerabilities in what our code calls, where their database can be reached
+	deploy/ci/vuln.sh
 
 fmt: ## format the sources
 	$(LINT) fmt ./...

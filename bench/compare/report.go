@@ -12,7 +12,7 @@ import (
 
 // WriteReport writes README.md, the plots and results.json into dir.
 func WriteReport(dir string, r *Results) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // a report is for everybody
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	data, err := json.MarshalIndent(r, "", " ")
@@ -26,7 +26,7 @@ func WriteReport(dir string, r *Results) error {
 		}
 	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil { //nolint:gosec // a report is for everybody
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
 			return err
 		}
 	}

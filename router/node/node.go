@@ -195,7 +195,7 @@ func address(text string) (netip.AddrPort, error) {
 		return netip.AddrPort{}, err
 	}
 	if addr.IP == nil {
-		return netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(addr.Port)), nil
+		return netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(addr.Port)), nil //nolint:gosec // a port
 	}
 	return addr.AddrPort(), nil
 }
