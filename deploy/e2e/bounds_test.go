@@ -154,6 +154,29 @@ func TestAFloodHarmsNobodyElse(t *testing.T) {
 			}
 			return func() {}
 		}},
+		{"400 requests of one script at once", func(t *testing.T) func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			var wait sync.WaitGroup
+			for range 400 {
+				wait.Go(func() {
+					for ctx.Err() == nil {
+						status, _ := post(ctx, strings.NewReader(`{"model":"tiny","prompt":"x","options":{"num_predict":100}}`), "")
+						if status == http.StatusOK {
+							continue
+						}
+						select { // both machines are on the same two cores
+						case <-time.After(time.Second):
+						case <-ctx.Done():
+						}
+					}
+				})
+			}
+			await(t, patience, "a queue", func() bool {
+				m, _ := node.members()
+				return len(m.Members) == 1 && m.Members[0].Waiting > 50
+			})
+			return func() { cancel(); wait.Wait() }
+		}},
 		{"10,000 models that do not exist", func(t *testing.T) func() {
 			var wait sync.WaitGroup
 			for w := range 8 {
