@@ -44,8 +44,7 @@ func (p *pulses) of(ctx context.Context, node mesh.NodeID) error {
 			p.running = make(map[mesh.NodeID]*pulse)
 		}
 		p.running[node] = q
-		go func() {
-			// Not the first one's context: others wait for the same answer.
+		go func() { //nolint:gosec // not the first one's context: others wait for the same answer
 			ctx, cancel := context.WithTimeout(context.Background(), pulseWait)
 			defer cancel()
 			q.err = p.ask(ctx, node)
