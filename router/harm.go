@@ -203,18 +203,18 @@ func (n *neighbours) evict(p *site) (harm float64) {
 	}
 	idles := n.idles
 	for lack > 0 {
-		oldest := -1
-		for i := range idles[:n.n] {
-			if idles[i].size > 0 && (oldest < 0 || idles[i].expires.Before(idles[oldest].expires)) {
-				oldest = i
+		var oldest *idle
+		for i := range idles {
+			if x := &idles[i]; x.size > 0 && (oldest == nil || x.expires.Before(oldest.expires)) {
+				oldest = x
 			}
 		}
-		if oldest < 0 {
+		if oldest == nil {
 			break
 		}
-		harm += idles[oldest].worth
-		lack -= idles[oldest].size
-		idles[oldest].size = 0
+		harm += oldest.worth
+		lack -= oldest.size
+		oldest.size = 0
 	}
 	return harm
 }

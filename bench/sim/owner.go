@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"errors"
 	"math"
 	"time"
 
@@ -333,7 +332,3 @@ func (n *node) die() {
 	}
 	n.s.bereave(n, lost)
 }
-
-var errDown = errors.New("sim: the machine is down")
-
-var down = &backend.Refused{Reason: errDown}
