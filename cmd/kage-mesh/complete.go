@@ -38,7 +38,7 @@ func (e environment) offers(ctx context.Context, app *cli.App, word string, befo
 	command, n := commandOf(app.Commands, append([]string{""}, before...))
 	flags, subcommands, rest := app.Flags, app.Commands, before
 	if command != nil {
-		flags, subcommands, rest = command.Flags, command.Subcommands, before[n-1:] //nolint:gosec // the first word found is the program
+		flags, subcommands, rest = command.Flags, command.Subcommands, before[n-1:]
 	}
 	if len(rest) > 0 && wantsValue(flags, rest[len(rest)-1]) {
 		return e.values(ctx, strings.TrimLeft(rest[len(rest)-1], "-"), before)

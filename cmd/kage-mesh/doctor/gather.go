@@ -50,7 +50,7 @@ func NewSystem() System {
 			if err != nil {
 				return "", err
 			}
-			out, err := exec.CommandContext(ctx, path, args...).Output() //nolint:gosec // names are constants of this package
+			out, err := exec.CommandContext(ctx, path, args...).Output()
 			return string(out), err
 		},
 		Read: func(path string) (string, error) {
