@@ -89,7 +89,7 @@ func infoOf(tags map[string]string) Info {
 		Hostname: clean(tags[tagHostname], maxHostname),
 		Role:     clean(tags[tagRole], maxWord),
 		PeerPort: int(number(tagPeerPort, 65535)), //nolint:gosec // bounded
-		APIPort:  int(number(tagAPIPort, 65535)), //nolint:gosec // bounded
+		APIPort:  int(number(tagAPIPort, 65535)),  //nolint:gosec // bounded
 		GPU:      clean(tags[tagGPU], maxWord),
 		VRAM:     number(tagVRAM, any64),
 		RAM:      number(tagRAM, any64),

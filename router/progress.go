@@ -1,8 +1,8 @@
 package router
 
 import (
-	"cmp"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"slices"
 	"sync"

@@ -154,7 +154,7 @@ func (r *reply) read(body io.Reader, on func(int)) {
 			}
 		}
 		if err != nil {
-			if err != io.EOF { //nolint:errorlint // bufio returns the bare value
+			if err != io.EOF {
 				r.err = err
 			}
 			return

@@ -14,8 +14,7 @@ import (
 // code is the exit code of the host's node, which has ended or is about to.
 func (h *host) code() int {
 	err := h.proc.Wait()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exit.ExitCode()
 	}
 	return 0

@@ -22,8 +22,10 @@ func TestCase20ErrorsBeforeTheBody(t *testing.T) {
 	ingress, owners := s.mesh(2, 500, "m")
 	sick, well := owners[0], owners[1]
 	for _, f := range []ollamatest.Fault{
-		{Kind: ollamatest.Status, Status: 500}, {Kind: ollamatest.Status, Status: 502},
-		{Kind: ollamatest.Status, Status: 503}, {Kind: ollamatest.Busy},
+		{Kind: ollamatest.Status, Status: 500},
+		{Kind: ollamatest.Status, Status: 502},
+		{Kind: ollamatest.Status, Status: 503},
+		{Kind: ollamatest.Busy},
 	} {
 		f.Times = ollamatest.Always
 		remove := sick.fake.Fault(f)

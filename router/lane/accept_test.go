@@ -39,5 +39,5 @@ func TestTooManyOpenFilesIsNoEnd(t *testing.T) {
 	}
 	tr.CloseIdleConnections()
 	_ = s.Close()
-	<-done
+	<-done //nolint:errcheck // it was closed
 }

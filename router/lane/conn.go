@@ -151,7 +151,7 @@ func (c *conn) chunks(r io.Reader) error {
 				return werr
 			}
 		}
-		if err == io.EOF {
+		if err == io.EOF { //nolint:errorlint // io.Reader's contract is the bare value
 			_, err = io.WriteString(c.Conn, "0\r\n\r\n")
 			return err
 		}

@@ -203,7 +203,7 @@ func TestAClientThatLeavesIsSeen(t *testing.T) {
 				t.Errorf("the client got %v", err)
 			}
 			select {
-			case <-ended:
+			case <-ended: //nolint:errcheck // that it ends is the point
 			case <-time.After(limit):
 				t.Fatal("the handler never knew")
 			}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -112,7 +113,7 @@ func plainFields(r *http.Request, fields []byte) bool {
 			return false
 		default:
 			if have := r.Header[key]; have != nil {
-				r.Header[key] = append(have[:len(have):len(have)], value)
+				r.Header[key] = append(slices.Clip(have), value)
 				continue
 			}
 			values = append(values, value)

@@ -60,7 +60,7 @@ func (s *Server) Serve(l net.Listener) error {
 	err := s.accept(l)
 	if s.isClosing() {
 		_ = s.rest.Close()
-		<-done // net.ErrClosed, or that it was closed
+		<-done //nolint:errcheck // net.ErrClosed, or that it was closed
 	}
 	return err
 }

@@ -112,7 +112,7 @@ func (t *Transport) exchange(c *conn, req *http.Request, trace *httptrace.Client
 	// and closes.
 	for {
 		c.limit.N = maxHead
-		resp, err := http.ReadResponse(c.in, req) //nolint:bodyclose // the answer's reader closes it
+		resp, err := http.ReadResponse(c.in, req)
 		if err != nil {
 			if c.limit.N <= 0 {
 				err = ErrTooBig

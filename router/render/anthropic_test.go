@@ -16,8 +16,10 @@ func TestReadMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Message{
-		{Role: "system", Content: "be brief"}, {Role: "user", Content: "hi"},
-		{Role: "assistant", Content: "yes", Thinking: "hm"}, {Role: "user", Content: "ab"},
+		{Role: "system", Content: "be brief"},
+		{Role: "user", Content: "hi"},
+		{Role: "assistant", Content: "yes", Thinking: "hm"},
+		{Role: "user", Content: "ab"},
 	}
 	if len(q.Messages) != len(want) {
 		t.Fatalf("%+v", q.Messages)

@@ -194,12 +194,24 @@ func TestMessagesGoOnWhereTheyStand(t *testing.T) {
 		want  []string
 		not   string
 	}{
-		{"in an open block", `{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}`, Final{Reason: "stop"},
-			[]string{`"content_block_delta","index":0`, `"content_block_stop","index":0`, `"stop_reason":"end_turn"`}, "content_block_start"},
-		{"after a closed block", `{"type":"content_block_stop","index":0}`, Final{Reason: "stop"},
-			[]string{`"content_block_start","index":1`, `"content_block_delta","index":1`, `"content_block_stop","index":1`}, `"index":0`},
-		{"with the reason told", `{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}`, Final{Told: true},
-			[]string{"message_stop"}, "message_delta"},
+		{
+			"in an open block", `{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}`,
+			Final{Reason: "stop"},
+			[]string{`"content_block_delta","index":0`, `"content_block_stop","index":0`, `"stop_reason":"end_turn"`},
+			"content_block_start",
+		},
+		{
+			"after a closed block", `{"type":"content_block_stop","index":0}`,
+			Final{Reason: "stop"},
+			[]string{`"content_block_start","index":1`, `"content_block_delta","index":1`, `"content_block_stop","index":1`},
+			`"index":0`,
+		},
+		{
+			"with the reason told", `{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}`,
+			Final{Told: true},
+			[]string{"message_stop"},
+			"message_delta",
+		},
 	} {
 		var b Blocks
 		s := NewScanner(SSE, 0)
