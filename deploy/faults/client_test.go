@@ -337,6 +337,7 @@ func TestCase47ThunderingHerd(t *testing.T) {
 			t.Errorf("%s ran %d at once", h, st.MaxRunning["m:latest"])
 		}
 	}
+	t.Logf("failed attempts: %v", ingress.failures())
 	if good != n || runs > n*12/10 {
 		t.Errorf("%d whole, %d runs", good, runs)
 	}

@@ -234,6 +234,19 @@ func (s *scene) stands(models ...string) {
 	s.clock()
 }
 
+// failures counts the attempts that failed as the host's node logged them, by
+// their error and refusal.
+func (h *host) failures() map[string]int {
+	counts := map[string]int{}
+	for line := range strings.Lines(h.stderr()) {
+		var said struct{ Msg, Err, Phase, Refusal string }
+		if json.Unmarshal([]byte(line), &said) == nil && said.Msg == "attempt failed" {
+			counts[strings.TrimSpace(said.Phase+": "+said.Err+" "+said.Refusal)]++
+		}
+	}
+	return counts
+}
+
 // configOf is an Ollama with one model at a pace and so many slots.
 func configOf(name string, rate float64, slots int) ollamatest.Config {
 	return ollamatest.Config{Models: []ollamatest.Model{model(name, rate)}, Parallel: slots}
