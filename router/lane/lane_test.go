@@ -23,11 +23,17 @@ const limit = 20 * time.Second
 // serve runs a lane in front of h and returns its address and a client.
 func serve(t *testing.T, h http.HandlerFunc) (string, *Transport, *Server) {
 	t.Helper()
+	return serveWithin(t, limit, h)
+}
+
+// serveWithin is serve with a limit on how long a head may take.
+func serveWithin(t *testing.T, head time.Duration, h http.HandlerFunc) (string, *Transport, *Server) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{HTTP: &http.Server{Handler: h, ReadHeaderTimeout: limit}}
+	s := &Server{HTTP: &http.Server{Handler: h, ReadHeaderTimeout: head}}
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	tr := client()
@@ -209,6 +215,28 @@ func TestAClientThatLeavesIsSeen(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A head that trickles has as long as one that does not come.
+func TestATricklingHeadIsCutOff(t *testing.T) {
+	addr, _, _ := serveWithin(t, 200*time.Millisecond, echo)
+	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "GET /api/tags HTTP/1.1\r\nHost: a\r\nX-A: "); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for range int(limit / (50 * time.Millisecond)) {
+		<-tick.C
+		if _, err := io.WriteString(c, "x"); err != nil {
+			return
+		}
+	}
+	t.Errorf("still open after %v", limit)
 }
 
 // An answer that its handler breaks off does not look whole.

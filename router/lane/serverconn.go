@@ -142,6 +142,7 @@ func (x *serverConn) next() (*http.Request, error) {
 	if !x.phase.CompareAndSwap(idle, serving) {
 		return nil, net.ErrClosed
 	}
+	deadline := time.Now().Add(x.headTimeout()) // for the whole head, however it trickles
 	for tried := false; ; tried = true {
 		have := x.buf[x.from:]
 		if end := bytes.Index(have, []byte("\r\n\r\n")); end >= 0 {
@@ -156,7 +157,7 @@ func (x *serverConn) next() (*http.Request, error) {
 		if len(have) > plainHead || tried && len(have) < 16 {
 			return nil, x.conn.SetReadDeadline(time.Time{})
 		}
-		if err := x.fill(x.headTimeout()); err != nil {
+		if err := x.fill(time.Until(deadline)); err != nil {
 			return nil, err
 		}
 	}
