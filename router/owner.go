@@ -38,7 +38,8 @@ func (j *job) takeUp(t *takeup) {
 	j.header, j.takeup = http.Header{"Content-Type": {"application/json"}}, t
 }
 
-// errDown says that the local Ollama took no connection: nothing was run.
+// errDown says that the local Ollama took no connection, or answers nothing at
+// all: nothing was run, or nobody will ever see it.
 var errDown = errors.New("router: local ollama is down")
 
 // execute admits j at the gate and runs it on the local Ollama. It returns when
@@ -67,14 +68,22 @@ func (r *Router) execute(ctx context.Context, j *job) (*answer, error) {
 	}
 	var connected atomic.Bool
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), j.method, j.path, j.body)
+	wait, end := context.WithCancelCause(httptrace.WithClientTrace(ctx, trace))
+	req, err := http.NewRequestWithContext(wait, j.method, j.path, j.body)
 	if err != nil {
+		end(nil)
 		leave(backend.Usage{})
 		return nil, err
+	}
+	// Inference only: what changes models may have been done.
+	believe := func() bool { return true }
+	if j.kind.Inference() {
+		believe = context.AfterFunc(r.backend.Life(), func() { end(backend.ErrFrozen) })
 	}
 	req.Header = j.header
 	req.ContentLength = j.length
 	resp, err := r.backend.Do(req) //nolint:bodyclose // the meter closes it
+	believe()
 	verdict := func(ok bool) {
 		if ctx.Err() == nil && j.kind.Inference() {
 			r.judge(ok)
@@ -83,7 +92,9 @@ func (r *Router) execute(ctx context.Context, j *job) (*answer, error) {
 	if err != nil {
 		verdict(false)
 		leave(backend.Usage{})
-		if !connected.Load() && ctx.Err() == nil {
+		frozen := errors.Is(context.Cause(wait), backend.ErrFrozen)
+		end(nil)
+		if (frozen || !connected.Load()) && ctx.Err() == nil {
 			r.backend.Poke()
 			return nil, fmt.Errorf("%w: %w", errDown, err)
 		}
@@ -104,8 +115,9 @@ func (r *Router) execute(ctx context.Context, j *job) (*answer, error) {
 	}
 	m := newMeter(j, resp, leave, r.backend, verdict)
 	return &answer{
-		status: resp.StatusCode, header: resp.Header, body: m, close: m.Close,
-		load: func() *mesh.Load { return nil },
+		status: resp.StatusCode, header: resp.Header, body: m,
+		close: func() { m.Close(); end(nil) },
+		load:  func() *mesh.Load { return nil },
 	}, nil
 }
 

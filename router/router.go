@@ -36,6 +36,9 @@ type Backend interface {
 	Poke()
 	// Load is this node's own load, as of now.
 	Load() *mesh.Load
+	// Life ends when Ollama answers nothing any more, though connections to it
+	// stand: who waits for an answer's head should wait elsewhere.
+	Life() context.Context
 }
 
 // Disk is what the router needs to manage the models of the local Ollama;

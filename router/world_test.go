@@ -188,9 +188,10 @@ func (o open) Do(req *http.Request) (*http.Response, error) {
 	return (&http.Transport{DialContext: o.pipe.DialContext, DisableKeepAlives: true}).RoundTrip(out)
 }
 
-func (open) Progress(string, int) {}
-func (open) Poke()                {}
-func (open) Load() *mesh.Load     { return nil }
+func (open) Progress(string, int)  {}
+func (open) Poke()                 {}
+func (open) Life() context.Context { return context.Background() }
+func (open) Load() *mesh.Load      { return nil }
 
 // down is the backend of a node without Ollama.
 type down struct{ open }

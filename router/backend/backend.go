@@ -50,6 +50,7 @@ type Backend struct {
 	gate     *Gate
 	rates    *Rates
 	reporter *Reporter
+	life     life
 	limits   Limits                             // as configured
 	hardware atomic.Pointer[hardware.Inventory] // nil before Run
 	file     string
@@ -99,6 +100,7 @@ func New(c Config) (*Backend, error) {
 		Occupancy: b.gate.Occupancy, Speed: b.rates.Speed,
 	})
 	b.gate.Observe(b.watcher.State()) // down until it has been seen
+	b.life.begin()
 	return b, nil
 }
 
@@ -159,9 +161,16 @@ func (b *Backend) Run(ctx context.Context, p Publisher, hw hardware.Inventory, r
 // observe carries every new state to who lives by it.
 func (b *Backend) observe(ctx context.Context) {
 	var last *State
+	silence := time.NewTimer(0)
+	defer silence.Stop()
 	for {
 		changed := b.watcher.Changed()
-		if s := b.watcher.State(); s != last {
+		s := b.watcher.State()
+		silence.Stop()
+		if wait := b.life.saw(s, time.Now()); wait > 0 {
+			silence.Reset(wait)
+		}
+		if s != last {
 			last = s
 			b.gate.Observe(s)
 			b.reporter.Saw(s)
@@ -174,6 +183,7 @@ func (b *Backend) observe(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-changed:
+		case <-silence.C:
 		}
 	}
 }
