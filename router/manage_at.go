@@ -223,6 +223,9 @@ func (r *Router) serveManagePeer(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer resp.Body.Close()
+	if resp.Trailer != nil { // which an HTTP/1.1 answer of a said length cannot have
+		resp.Header.Del("Content-Length")
+	}
 	err = relayResponse(w, resp)
 	if err != nil {
 		panic(http.ErrAbortHandler)

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -63,6 +64,16 @@ func (b *bounded) drop(addr netip.Addr) {
 type boundedConn struct {
 	net.Conn
 	leave func()
+}
+
+// CloseWrite ends what is sent, as *net.TCPConn has it.
+func (c *boundedConn) CloseWrite() error { return closeWrite(c.Conn) }
+
+func closeWrite(c net.Conn) error {
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // Close implements net.Conn.

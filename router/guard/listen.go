@@ -194,6 +194,15 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
+// CloseWrite ends what is sent: a client that is still sending sees its answer
+// before the connection is reset.
+func (c *conn) CloseWrite() error {
+	if t := c.tls.Load(); t != nil {
+		return t.CloseWrite()
+	}
+	return closeWrite(c.Conn)
+}
+
 // Close implements net.Conn.
 func (c *conn) Close() error {
 	c.l.mu.Lock()

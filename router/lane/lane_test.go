@@ -349,3 +349,58 @@ func TestShutdownLetsRequestsEnd(t *testing.T) {
 		t.Errorf("the running request got %q", got)
 	}
 }
+
+// Also behind an answer that is ready in one piece, or is none.
+func TestTrailersOfShortAnswers(t *testing.T) {
+	for _, text := range []string{"", "short"} {
+		addr, tr, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			_, _ = io.WriteString(w, text)
+			w.Header().Set(http.TrailerPrefix+"X-Load", "7")
+		})
+		resp, got := ask(t, tr, http.MethodPost, "http://"+addr+"/a", "x")
+		if got != text || resp.Trailer.Get("X-Load") != "7" {
+			t.Errorf("%q, trailer %v", got, resp.Trailer)
+		}
+	}
+}
+
+// Nobody has to read a body that is not wanted: the connection stays.
+func TestAnUnreadBodyIsNotTheNextRequest(t *testing.T) {
+	addr, tr, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/said" {
+			w.Header().Set("Content-Length", "2")
+		}
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, "no")
+	})
+	for name, rt := range map[string]http.RoundTripper{"net/http": &http.Transport{}, "lane": tr} {
+		for _, size := range []int{1, 5000, 200_000, 1 << 20} {
+			for range 10 {
+				for _, path := range []string{"/said", "/unsaid"} {
+					resp, text := ask(t, rt, http.MethodPost, "http://"+addr+path, strings.Repeat("x", size))
+					if resp.StatusCode != http.StatusForbidden || text != "no" {
+						t.Fatalf("%s, %d bytes: %d %q", name, size, resp.StatusCode, text)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A client that is told before it has sent all gets to see it.
+func TestAnAnswerBeforeTheBodyArrives(t *testing.T) {
+	addr, tr, _ := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		_, _ = io.WriteString(w, "too large")
+	})
+	huge := strings.Repeat("x", 32<<20)
+	for name, rt := range map[string]http.RoundTripper{"net/http": &http.Transport{}, "lane": tr} {
+		for range 20 {
+			resp, text := ask(t, rt, http.MethodPost, "http://"+addr+"/a", huge)
+			if resp.StatusCode != http.StatusRequestEntityTooLarge || text != "too large" {
+				t.Fatalf("%s: %d %q", name, resp.StatusCode, text)
+			}
+		}
+	}
+}

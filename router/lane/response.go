@@ -16,6 +16,7 @@ import (
 // is one write, too.
 type response struct {
 	x       *serverConn
+	request *requestBody
 	header  http.Header
 	status  int
 	length  int64 // of the body, as the handler says; -1 unknown
@@ -116,10 +117,11 @@ func (w *response) head(whole bool) {
 		return
 	}
 	w.sent = true
+	w.closes = w.closes || !w.request.drain()
 	switch {
 	case !bodied(w.status):
 		w.length = -1
-	case w.length < 0 && whole:
+	case w.length < 0 && whole && !trails(w.header):
 		w.length = int64(len(w.body))
 	case w.length < 0:
 		w.chunked = true
@@ -194,13 +196,10 @@ func (w *response) put(b []byte) {
 }
 
 // finish ends the answer of a handler that returned; false: no other request
-// can come over this connection. read says that the request's body was read.
-func (w *response) finish(read bool) bool {
+// can come over this connection.
+func (w *response) finish() bool {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
-	}
-	if !read {
-		w.closes = true
 	}
 	w.head(true)
 	if w.chunked {
@@ -240,6 +239,17 @@ func appendFields(b []byte, h http.Header) []byte {
 		b = appendField(b, name, values)
 	}
 	return b
+}
+
+// trails reports whether there is something to say after the body, for which
+// HTTP/1.1 needs a chunked one.
+func trails(h http.Header) bool {
+	for name := range h {
+		if strings.HasPrefix(name, http.TrailerPrefix) {
+			return true
+		}
+	}
+	return false
 }
 
 func appendTrailers(b []byte, h http.Header) []byte {

@@ -28,6 +28,8 @@ type serverConn struct {
 	out   []byte
 	phase atomic.Int32
 	watch watch
+
+	unread bool // the last answer is out, and its request's body is not read
 }
 
 // Phases of a connection: Shutdown ends those between requests.
@@ -83,7 +85,7 @@ func (x *serverConn) run() {
 			return
 		}
 		if !x.serve(req) {
-			_ = x.conn.Close()
+			x.hangUp()
 			return
 		}
 		if !x.phase.CompareAndSwap(serving, idle) || x.s.isClosing() {
@@ -197,7 +199,7 @@ func (x *serverConn) serve(req *http.Request) (keep bool) {
 		req.Body = http.NoBody
 		x.watch.arm(cancel)
 	}
-	w := &response{x: x, header: make(http.Header, 8), length: -1}
+	w := &response{x: x, request: b, header: make(http.Header, 8), length: -1}
 	defer func() {
 		x.watch.disarm(x)
 		// As in net/http a panic ends the connection only. Ours tell of theirs
@@ -211,7 +213,24 @@ func (x *serverConn) serve(req *http.Request) (keep bool) {
 	}()
 	x.s.HTTP.Handler.ServeHTTP(w, req.WithContext(ctx))
 	x.watch.disarm(x)
-	return w.finish(b.left == 0) && !x.watch.gone
+	keep = w.finish() && !x.watch.gone
+	x.unread = b.left > 0
+	return keep
+}
+
+// lingering is how long a client that is still sending may take to see its
+// answer: as long as in net/http.
+const lingering = 500 * time.Millisecond
+
+// hangUp closes the connection. Closed with bytes unread it would be reset, and
+// the client might lose an answer, "too large", that is on its way to it.
+func (x *serverConn) hangUp() {
+	if half, ok := x.conn.(interface{ CloseWrite() error }); ok && x.unread && half.CloseWrite() == nil {
+		if x.conn.SetReadDeadline(time.Now().Add(lingering)) == nil {
+			_, _ = io.Copy(io.Discard, x.conn)
+		}
+	}
+	_ = x.conn.Close()
 }
 
 // requestBody is a request's body of known length. When it has been read, the
@@ -226,18 +245,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if b.left == 0 {
 		return 0, io.EOF
 	}
-	if int64(len(p)) > b.left {
-		p = p[:b.left]
-	}
-	var n int
-	var err error
-	if x := b.x; x.from < len(x.buf) {
-		n = copy(p, x.buf[x.from:])
-		x.from += n
-	} else {
-		n, err = x.conn.Read(p)
-	}
-	b.left -= int64(n)
+	n, err := b.take(p)
 	switch {
 	case b.left == 0:
 		b.x.watch.arm(b.cancel)
@@ -249,6 +257,43 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.cancel()
 	}
 	return n, err
+}
+
+// take reads what is there of the rest.
+func (b *requestBody) take(p []byte) (n int, err error) {
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	if x := b.x; x.from < len(x.buf) {
+		n = copy(p, x.buf[x.from:])
+		x.from += n
+	} else {
+		n, err = x.conn.Read(p)
+	}
+	b.left -= int64(n)
+	return n, err
+}
+
+// maxUnread is how much of a body that its handler does not want is read all
+// the same, so that the connection can be used on: as much as in net/http.
+const maxUnread = 256 << 10
+
+// drain reads what the handler has left, before its answer says whether the
+// connection stays; false: it cannot.
+func (b *requestBody) drain() bool {
+	if b.left == 0 {
+		return true
+	}
+	if b.left > maxUnread || b.x.conn.SetReadDeadline(time.Now().Add(lingering)) != nil {
+		return false
+	}
+	var p [4 << 10]byte
+	for b.left > 0 {
+		if _, err := b.take(p[:]); err != nil {
+			return false
+		}
+	}
+	return b.x.conn.SetReadDeadline(time.Time{}) == nil
 }
 
 func (b *requestBody) Close() error { return nil }
