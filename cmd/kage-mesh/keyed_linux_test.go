@@ -107,7 +107,7 @@ func TestJoinAsksForTheKeyOnATerminal(t *testing.T) {
 	}
 	until("two members", errs2, func() bool { return members() && len(m.Members) == 2 })
 	cancel()
-	<-done //nolint:errcheck // it was told to stop
+	<-done  //nolint:errcheck // it was told to stop
 	<-done2 //nolint:errcheck // it was told to stop
 	shown := make([]byte, 4096)
 	_ = person.SetReadDeadline(time.Now()) // what the terminal has echoed so far
