@@ -225,7 +225,7 @@ func (g *Gate) notify(e *Entry) {
 	e.Notify(t.Position, t.Start)
 }
 
-// forecastLife is how long a forecast is shared: with 64 waiting requests every
+// forecastLife is how long a forecast is shared: with many waiting requests every
 // change wakes 64 goroutines that ask for the same one.
 const forecastLife = 100 * time.Millisecond
 

@@ -9,10 +9,11 @@ import (
 
 // Defaults of [Limits].
 const (
-	// DefaultQueue is how many requests may wait on a node. Ollama itself lets
-	// 512 wait and then says 503; a request that is 64th on one machine is
-	// better refused, so that the mesh finds it another.
-	DefaultQueue = 64
+	// DefaultQueue is how many requests may wait on a node: as many as Ollama
+	// itself lets wait (OLLAMA_MAX_QUEUE) before it says 503, or a mesh would
+	// refuse what one Ollama takes. Where a request waits is for the estimates
+	// and for moves between queues, not for this bound.
+	DefaultQueue = 512
 	// DefaultMaxLoaded is OLLAMA_MAX_LOADED_MODELS where nobody set it: three
 	// per GPU, and the CPU counts as one.
 	DefaultMaxLoaded = 3
