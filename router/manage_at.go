@@ -110,7 +110,7 @@ func (r *Router) manageHere(ctx context.Context, o *errand, body io.Reader, leng
 		r.backend.Poke()
 		return nil, fmt.Errorf("%w: %w", errDown, err)
 	}
-	if key := changes(o.route.Kind, o.peek); key != "" {
+	if key := changes(o.route.Kind, o.peek); key != "" && resp.StatusCode < http.StatusBadRequest {
 		resp.Trailer = http.Header{}
 		resp.Body = &settling{ReadCloser: resp.Body, settle: func() { r.settle(ctx, key, resp.Trailer) }}
 	}

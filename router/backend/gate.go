@@ -225,8 +225,8 @@ func (g *Gate) notify(e *Entry) {
 	e.Notify(t.Position, t.Start)
 }
 
-// forecastLife is how long a forecast is shared: with many waiting requests every
-// change wakes 64 goroutines that ask for the same one.
+// forecastLife is how long a forecast is shared: every change wakes as many
+// goroutines as there are waiting requests, and all ask for the same one.
 const forecastLife = 100 * time.Millisecond
 
 // standing is the queue with its forecast. g.mu is held; the slice is shared
