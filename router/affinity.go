@@ -3,6 +3,7 @@ package router
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
@@ -19,15 +20,16 @@ import (
 // conversation's hash, as far as costs are near; see [spread].
 type warmth struct {
 	mu            sync.Mutex
-	recent, older map[uint64]warm // by the hash of the whole prompt
-	answers       map[runnerAt]int
+	recent, older map[uint64]warm  // by the hash of the whole prompt
+	given         map[runnerAt]int // answers
 }
 
 // warm is one prompt in a cache.
 type warm struct {
 	at          runnerAt
 	incarnation uint64
-	answer      int // number of the answer, of all that the runner gave through here
+	heard       time.Time // the report that the answer came after
+	answer      int       // number of the answer, of all that the runner gave through here
 }
 
 // runnerAt is a model on a node.
@@ -35,6 +37,11 @@ type runnerAt struct {
 	node mesh.NodeID
 	key  string
 }
+
+// lookLag is how much later than an answer a report may still not show the model
+// that gave it in memory: the owner looks again after an answer, and no later
+// than this. An agent's next turn does not wait for that look.
+const lookLag = 2 * time.Second
 
 // maxWarm is how many prompts of each generation are remembered.
 const maxWarm = 4096
@@ -70,34 +77,52 @@ func (w *warmth) holds(x warm, v *mesh.View) bool {
 	if !ok || m.Load == nil || m.Load.Incarnation != x.incarnation {
 		return false
 	}
-	l := m.Load.Model(x.at.key)
-	if l == nil || !l.Resident {
+	slots := 1
+	if l := m.Load.Model(x.at.key); l != nil && l.Resident {
+		slots = max(l.Slots, 1)
+	} else if m.Heard.Sub(x.heard) > lookLag {
 		return false
 	}
-	return w.answers[x.at]-x.answer < max(l.Slots, 1)
+	return w.given[x.at]-x.answer < slots
 }
 
-// answered notes that m has answered q, at the cost that u says.
-func (w *warmth) answered(q *Request, m *mesh.Member, v *mesh.View, u wire.Usage) {
+// answers notes that m has read q's prompt: its answer begins. It returns how many
+// tokens m was believed to hold before. The end of the answer would be too late: a
+// client may send the next turn before its own handler has ended.
+func (w *warmth) answers(q *Request, m *mesh.Member, v *mesh.View) (believed int) {
 	if q.Embedding || len(q.Prefixes) == 0 || m.Load == nil {
-		return
+		return 0
 	}
+	believed = w.cached(q, v)[m.ID]
 	at := runnerAt{m.ID, q.Key}
-	missed := readInFull(m.Load.Model(q.Key), w.cached(q, v)[m.ID], u)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.recent) >= maxWarm || w.recent == nil {
 		w.recent, w.older = make(map[uint64]warm), w.recent
 	}
-	if len(w.answers) >= maxWarm || w.answers == nil {
-		w.answers = make(map[runnerAt]int)
+	if len(w.given) >= maxWarm || w.given == nil {
+		w.given = make(map[runnerAt]int)
 		w.recent, w.older = make(map[uint64]warm), nil
 	}
-	w.answers[at]++
-	if missed { // nothing that is believed of it is true
-		w.answers[at] += 1 << 16
+	w.given[at]++
+	w.recent[q.Prefixes[len(q.Prefixes)-1]] = warm{at, m.Load.Incarnation, m.Heard, w.given[at]}
+	return believed
+}
+
+// answered checks a belief by what the answer has cost: where the prompt was read
+// in full, nothing that is believed of m is true, but for this prompt.
+func (w *warmth) answered(q *Request, m *mesh.Member, believed int, u wire.Usage) {
+	if believed == 0 || !readInFull(m.Load.Model(q.Key), believed, u) {
+		return
 	}
-	w.recent[q.Prefixes[len(q.Prefixes)-1]] = warm{at, m.Load.Incarnation, w.answers[at]}
+	at, last := runnerAt{m.ID, q.Key}, q.Prefixes[len(q.Prefixes)-1]
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.given[at] += 1 << 16
+	if x, ok := w.recent[last]; ok && x.at == at {
+		x.answer = w.given[at]
+		w.recent[last] = x
+	}
 }
 
 // readInFull reports whether a prompt of which most was believed to be in the

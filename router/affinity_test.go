@@ -16,6 +16,9 @@ func TestWarmthIsBelievedAsLongAsTheCacheCanBeThere(t *testing.T) {
 		return m, mesh.NewView(1, time.Time{}, []*mesh.Member{m})
 	}
 	same := func(*mesh.Load) {}
+	answered := func(w *warmth, q *Request, m *mesh.Member, v *mesh.View, u wire.Usage) {
+		w.answered(q, m, w.answers(q, m, v), u)
+	}
 	first := Request{Key: "m", Prefixes: []uint64{1, 2}, PrefixTokens: []int{10, 400}}
 	next := Request{Key: "m", Prefixes: []uint64{1, 2, 3, 4}, PrefixTokens: []int{10, 400, 600, 620}}
 	other := func(h uint64) *Request { return &Request{Key: "m", Prefixes: []uint64{h}, PrefixTokens: []int{50}} }
@@ -27,28 +30,38 @@ func TestWarmthIsBelievedAsLongAsTheCacheCanBeThere(t *testing.T) {
 	}{
 		{"the next turn", func(*warmth, *mesh.Member, *mesh.View) {}, same, 400},
 		{"another slot was used", func(w *warmth, m *mesh.Member, v *mesh.View) {
-			w.answered(other(7), m, v, wire.Usage{})
+			answered(w, other(7), m, v, wire.Usage{})
 		}, same, 400},
 		{"all slots were used", func(w *warmth, m *mesh.Member, v *mesh.View) {
-			w.answered(other(7), m, v, wire.Usage{})
-			w.answered(other(8), m, v, wire.Usage{})
+			answered(w, other(7), m, v, wire.Usage{})
+			answered(w, other(8), m, v, wire.Usage{})
 		}, same, 0},
 		{"the node began anew", func(*warmth, *mesh.Member, *mesh.View) {}, func(l *mesh.Load) { l.Incarnation = 2 }, 0},
-		{"the model was unloaded", func(*warmth, *mesh.Member, *mesh.View) {}, func(l *mesh.Load) { l.Models[0].Resident = false }, 0},
+		{"its owner has not looked yet", func(*warmth, *mesh.Member, *mesh.View) {}, func(l *mesh.Load) { l.Models = nil }, 400},
 		{"a prompt thought cached was read in full", func(w *warmth, m *mesh.Member, v *mesh.View) {
 			branch := Request{Key: "m", Prefixes: []uint64{1, 2, 5}, PrefixTokens: []int{10, 400, 420}}
-			w.answered(&branch, m, v, wire.Usage{PromptTokens: 430, PromptDuration: 4 * time.Second})
+			answered(w, &branch, m, v, wire.Usage{PromptTokens: 430, PromptDuration: 4 * time.Second})
 		}, same, 0},
 	}
 	for _, c := range cases {
 		w := &warmth{}
 		m, v := node(same)
-		w.answered(&first, m, v, wire.Usage{PromptTokens: 410, PromptDuration: 4 * time.Second})
+		answered(w, &first, m, v, wire.Usage{PromptTokens: 410, PromptDuration: 4 * time.Second})
 		c.later(w, m, v)
 		_, v = node(c.load)
 		if got := w.cached(&next, v)["a"]; got != c.want {
 			t.Errorf("%s: %d tokens believed cached, want %d", c.name, got, c.want)
 		}
+	}
+
+	w := &warmth{}
+	m, v := node(same)
+	answered(w, &first, m, v, wire.Usage{})
+	m, _ = node(func(l *mesh.Load) { l.Models[0].Resident = false })
+	m.Heard = m.Heard.Add(lookLag + 1)
+	v = mesh.NewView(2, time.Time{}, []*mesh.Member{m})
+	if got := w.cached(&next, v)["a"]; got != 0 {
+		t.Errorf("the model was unloaded: %d tokens believed cached", got)
 	}
 }
 

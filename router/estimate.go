@@ -111,11 +111,14 @@ func (e *estimator) site(h *mesh.Holder) site {
 			p.resident, p.loading = false, false
 		}
 	}
+	if e.s.Cached[m.ID] > 0 && !p.reload {
+		p.resident, p.loading = true, false // it has answered since the report
+	}
 	if e.q.Context > 0 && !p.resident {
 		g := fitOf(m, h.Model, e.q.Context)
 		p.class, p.need = g.class, g.need
 	}
-	if p.resident && l.Size > 0 {
+	if p.resident && l != nil && l.Size > 0 {
 		p.class = seen(l, p.class)
 	}
 	p.near.look(e, m, l, p.cold+float64(e.q.PromptTokens)/p.prefill+e.output/p.decode)

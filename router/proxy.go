@@ -128,6 +128,10 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 	defer a.close()
 	f.spent++
 	f.answerer = c
+	believed := 0
+	if f.path == Fresh {
+		believed = r.warm.answers(&f.Request, c.Member, r.mesh.View())
+	}
 	if e := out.copy(a); e != nil {
 		if e.amicable() {
 			f.spent--
@@ -138,7 +142,7 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 	r.mesh.Observe(c.ID, a.load())
 	r.ledger.Worked(c.ID)
 	if f.path == Fresh {
-		r.warm.answered(&f.Request, c.Member, r.mesh.View(), f.trip.usage)
+		r.warm.answered(&f.Request, c.Member, believed, f.trip.usage)
 	}
 	return nil
 }
