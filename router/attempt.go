@@ -37,7 +37,7 @@ func (r *Router) attempt(ctx context.Context, f *flight, c Candidate, promise ti
 
 func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, promise time.Duration) (*answer, *AttemptError) {
 	ctx, cancel := context.WithCancelCause(client)
-	life := newWatchdog(cancel, ErrSilent, dialLimit)
+	life := newWatchdog(cancel, ErrSilent, dialLimit, nil)
 	gone := context.AfterFunc(c.Context(), func() { life.allow(doubtedSilence) })
 	var connected, queued atomic.Bool
 	var watch lookout
@@ -88,13 +88,11 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 		return nil, e
 	}
 	life.stop() // that one was for the header
-	flow := newWatchdog(cancel, ErrSilent, r.config.StreamIdle)
-	flow.ask(func() {
+	flow := newWatchdog(cancel, ErrSilent, r.config.StreamIdle, func() {
 		if r.pulses.of(ctx, c.ID) != nil {
 			cancel(ErrSilent)
 		}
 	})
-	flow.allow(r.config.StreamIdle)
 	doubt := context.AfterFunc(c.Context(), func() { flow.allow(min(doubted, r.config.StreamIdle)) })
 	return &answer{
 		member: c.Member, status: resp.StatusCode, header: resp.Header,
@@ -217,7 +215,6 @@ func (r *Router) attemptHere(client context.Context, f *flight, c Candidate, pro
 	}
 	if f.path == Exact {
 		j.takeUp(f.takeup)
-		j.header = f.trip.traced(j.header)
 	}
 	a, err := r.execute(ctx, j)
 	if err != nil {
@@ -241,7 +238,7 @@ func (r *Router) attemptHere(client context.Context, f *flight, c Candidate, pro
 		cancel(nil)
 		return nil, e
 	}
-	dog := newWatchdog(cancel, ErrSilent, r.config.StreamIdle)
+	dog := newWatchdog(cancel, ErrSilent, r.config.StreamIdle, nil)
 	a.member = c.Member
 	a.body = watchedReader{causeReader{a.body, client, ctx}, dog}
 	release := a.close

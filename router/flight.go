@@ -1,12 +1,10 @@
 package router
 
 import (
-	"context"
 	"io"
 	"log/slog"
 	"net/http"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
@@ -27,8 +25,10 @@ type flight struct {
 	spent    int // of these, tries that may have cost a GPU work
 	course   Course
 	tried    []trial
-	answerer Candidate // who gives the answer
-	failed   bool      // the last try failed by no refusal: the next one is a retry
+	alone    time.Time     // when nobody was left for the first time, zero: not yet
+	pause    time.Duration // before the next round, see again.go
+	answerer Candidate     // who gives the answer
+	failed   bool          // the last try failed by no refusal: the next one is a retry
 	log      *slog.Logger
 	trip     *trip // what is told of it
 
@@ -53,6 +53,7 @@ type trial struct {
 	node    mesh.NodeID
 	at      time.Time
 	refused bool // nothing was done there: it may be asked again after refusedFor
+	lost    bool // the node said nothing against it: see again.go
 }
 
 // refusedFor is how long a refusal counts. A node that has just come back may
@@ -62,15 +63,17 @@ const refusedFor = time.Second
 
 // wasTried reports whether m has failed this request. A member that died and
 // came back is another one.
-func (f *flight) wasTried(m *mesh.Member) bool {
-	return slices.ContainsFunc(f.tried, func(t trial) bool {
+func (f *flight) wasTried(m *mesh.Member) bool { return f.failedAt(m, f.tried) }
+
+func (f *flight) failedAt(m *mesh.Member, tried []trial) bool {
+	return slices.ContainsFunc(tried, func(t trial) bool {
 		return t.node == m.ID && !m.Since.After(t.at) && !(t.refused && time.Since(t.at) > refusedFor)
 	}) ||
 		slices.Contains(f.full, m.ID) || f.path == Exact && slices.Contains(f.unable, m.ID)
 }
 
-func (f *flight) exclude(id mesh.NodeID, refused bool) {
-	f.tried = append(f.tried, trial{node: id, at: time.Now(), refused: refused})
+func (f *flight) exclude(e *AttemptError, refused bool) {
+	f.tried = append(f.tried, trial{node: e.Node, at: time.Now(), refused: refused, lost: e.lost()})
 }
 
 // ask is the path and the body by which another node is asked.
@@ -95,92 +98,4 @@ type answer struct {
 	// drained tells, after the body's end, that the owner has handed the
 	// answer over; nil: it never does.
 	drained func() bool
-}
-
-// watchdog cancels a context with a cause when nothing fed it for a while. It
-// may be used from several goroutines. Feeding it is a clock reading; the timer
-// looks when it is due, and again later when there was food meanwhile.
-type watchdog struct {
-	cancel  context.CancelCauseFunc
-	cause   error
-	doubt   func() // called in a goroutine after quietFor without food; nil: nobody asks
-	timer   *time.Timer
-	limit   atomic.Int64 // a time.Duration
-	fed     atomic.Int64 // since started
-	stopped atomic.Bool
-	started time.Time
-}
-
-func newWatchdog(cancel context.CancelCauseFunc, cause error, limit time.Duration) *watchdog {
-	w := &watchdog{cancel: cancel, cause: cause, started: time.Now()}
-	w.limit.Store(int64(limit))
-	w.timer = time.AfterFunc(limit, w.look)
-	return w
-}
-
-// ask makes it call doubt, and look that often, from now on. It is called
-// before the watchdog is shared.
-func (w *watchdog) ask(doubt func()) { w.doubt = doubt }
-
-// allow changes the limit and starts it anew.
-func (w *watchdog) allow(limit time.Duration) {
-	w.limit.Store(int64(limit))
-	w.feed()
-	if !w.stopped.Load() {
-		w.timer.Reset(w.next(0))
-	}
-}
-
-// next is when to look again after so long without food.
-func (w *watchdog) next(hungry time.Duration) time.Duration {
-	left := time.Duration(w.limit.Load()) - hungry
-	if w.doubt != nil {
-		left = min(left, quietFor)
-	}
-	return max(left, 0)
-}
-
-func (w *watchdog) look() {
-	if w.stopped.Load() {
-		return
-	}
-	hungry := time.Since(w.started) - time.Duration(w.fed.Load())
-	if hungry >= time.Duration(w.limit.Load()) {
-		w.cancel(w.cause)
-		return
-	}
-	switch {
-	case w.doubt == nil:
-		w.timer.Reset(w.next(hungry))
-	case hungry >= quietFor:
-		w.doubt() // in the timer's goroutine
-		if !w.stopped.Load() {
-			w.timer.Reset(w.next(hungry))
-		}
-	default:
-		w.timer.Reset(min(w.next(hungry), quietFor-hungry))
-	}
-}
-
-func (w *watchdog) feed() { w.fed.Store(int64(time.Since(w.started))) }
-
-func (w *watchdog) stop() {
-	w.stopped.Store(true)
-	w.timer.Stop()
-}
-
-// watchedReader feeds its watchdog with every byte that comes.
-type watchedReader struct {
-	io.Reader
-	dog *watchdog
-}
-
-func (r watchedReader) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	if err != nil {
-		r.dog.stop()
-	} else {
-		r.dog.feed()
-	}
-	return n, err
 }

@@ -160,8 +160,8 @@ func TestAFullQueueIsNoReasonForOtherWeights(t *testing.T) {
 	if c, ok := f.course.Best(cs, f.wasTried); !ok || c.ID != cs[0].ID {
 		t.Errorf("chose %s", c.Name)
 	}
-	f.exclude(cs[0].ID, false)
-	f.exclude(cs[1].ID, false)
+	f.exclude(&AttemptError{Node: cs[0].ID}, false)
+	f.exclude(&AttemptError{Node: cs[1].ID}, false)
 	if c, ok := f.course.Best(cs, f.wasTried); !ok || c.ID != cs[2].ID {
 		t.Error("with both gone the other one does not do it")
 	}

@@ -31,11 +31,13 @@ type job struct {
 	admitted         func()  // if set, is called when the gate has let it in
 }
 
-// takeUp makes the job one that goes on with t.
+// takeUp makes the job one that goes on with t, under the headers that the
+// first part was asked for with.
 func (j *job) takeUp(t *takeup) {
 	route := generateRoute()
 	j.method, j.path, j.kind, j.stream = route.Method, route.Path, route.Kind, true
-	j.header, j.takeup = http.Header{"Content-Type": {"application/json"}}, t
+	j.header, j.takeup = j.header.Clone(), t
+	j.header.Set("Content-Type", "application/json")
 }
 
 // errDown says that the local Ollama took no connection, or answers nothing at

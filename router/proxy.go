@@ -29,7 +29,7 @@ func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
 	for {
 		c, ok := r.pick(f)
 		if !ok {
-			if out.committed && r.stillHope(ctx, f, last) {
+			if out.committed && r.stillHope(ctx, f, last) || r.askAgain(ctx, f) {
 				continue
 			}
 			r.giveUp(out, f, last)
@@ -56,12 +56,12 @@ func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
 			continue
 		case action == Repick:
 			if !f.course.Refused(e.Node, e.RetryAfter, time.Now()) {
-				f.exclude(e.Node, errors.Is(e.Err, ErrRefused))
+				f.exclude(e, errors.Is(e.Err, ErrRefused))
 			}
 			continue
 		case action == TryNext && f.spent < maxSpent,
 			action == TryOnce && f.spent < 2:
-			f.exclude(e.Node, e.free())
+			f.exclude(e, e.free())
 			last = worse(last, e)
 			continue
 		case action == GiveUp && errors.Is(e.Err, ErrClientGone):
@@ -76,16 +76,19 @@ func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
 // pick chooses the best member that has not failed this request yet, from the
 // newest picture there is, and from what owners said of their queues when they
 // refused it.
-func (r *Router) pick(f *flight) (Candidate, bool) {
+func (r *Router) pick(f *flight) (Candidate, bool) { return r.best(f, f.wasTried) }
+
+// best is pick with another say on who is left out.
+func (r *Router) best(f *flight, skip func(*mesh.Member) bool) (Candidate, bool) {
 	cs := r.config.Policy(f.Request, f.trip.saw(r.Snapshot(f.Request)))
 	if f.path == Restart {
 		// Another version has other defaults and says other things.
 		alike := slices.DeleteFunc(slices.Clone(cs), func(c Candidate) bool { return c.Info.Ollama != f.first })
-		if best, ok := f.course.Best(alike, f.wasTried); ok {
+		if best, ok := f.course.Best(alike, skip); ok {
 			return best, true
 		}
 	}
-	return f.course.Best(cs, f.wasTried)
+	return f.course.Best(cs, skip)
 }
 
 // soonerElsewhere reports whether a request that waits at c for another start
@@ -127,7 +130,7 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 	}
 	defer a.close()
 	f.spent++
-	f.answerer = c
+	f.answerer, f.alone = c, time.Time{}
 	believed := 0
 	if f.path == Fresh {
 		believed = r.warm.answers(&f.Request, c.Member, r.mesh.View())

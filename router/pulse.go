@@ -45,9 +45,11 @@ func (p *pulses) of(ctx context.Context, node mesh.NodeID) error {
 		}
 		p.running[node] = q
 		go func() { //nolint:gosec // not the first one's context: others wait for the same answer
-			ctx, cancel := context.WithTimeout(context.Background(), pulseWait)
-			defer cancel()
+			ctx, cancel := context.WithCancelCause(context.Background())
+			patience := newWatchdog(cancel, ErrSilent, pulseWait, nil)
 			q.err = p.ask(ctx, node)
+			patience.stop()
+			cancel(nil)
 			p.mu.Lock()
 			delete(p.running, node)
 			p.mu.Unlock()

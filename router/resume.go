@@ -23,13 +23,13 @@ func (r *Router) resume(out *relay, f *flight, e *AttemptError) bool {
 		r.lose(out, f, e, "ask another node")
 		return false
 	case errors.Is(e.Err, ErrDiffers):
-		f.exclude(e.Node, false)
+		f.exclude(e, false)
 		return r.within(out, f, e, "it cannot be continued")
 	case e.Phase == PhaseStream:
 		return r.broke(out, f, e)
 	case errors.Is(e.Err, ErrMoved), e.Refusal == RefusedLate:
 		if !f.course.Refused(e.Node, e.RetryAfter, time.Now()) {
-			f.exclude(e.Node, false)
+			f.exclude(e, false)
 		}
 	case e.Refusal == RefusedFinished:
 		r.finish(out, f, e)
@@ -40,7 +40,7 @@ func (r *Router) resume(out *relay, f *flight, e *AttemptError) bool {
 	case e.Refusal == RefusedSaturated:
 		f.full = append(f.full, e.Node)
 	default:
-		f.exclude(e.Node, false)
+		f.exclude(e, false)
 	}
 	return r.within(out, f, e, "too many nodes failed")
 }
@@ -56,7 +56,7 @@ func (r *Router) within(out *relay, f *flight, e *AttemptError, why string) bool
 
 // broke plans how the answer goes on that e's node broke off.
 func (r *Router) broke(out *relay, f *flight, e *AttemptError) bool {
-	f.exclude(e.Node, e.amicable())
+	f.exclude(e, e.amicable())
 	f.full = nil
 	path, why := plan(f.route.Kind, &f.peek, &f.story)
 	if f.off && path != Finish {

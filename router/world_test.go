@@ -38,7 +38,10 @@ type world struct {
 
 	enter map[string]func(context.Context, backend.Work) // what a request meets at an owner's gate; nil: nothing
 	mu    sync.Mutex
-	conns map[string][]net.Conn // open links of the ingress, by owner
+	conns map[string][]net.Conn    // open links of the ingress, by owner
+	ice   map[string]chan struct{} // links of these owners are frozen until it is closed
+	cable map[string]error         // what dialing these owners ends in
+	dials map[string]int
 }
 
 // journal is a log that several goroutines write.
@@ -66,6 +69,7 @@ func newWorld(t *testing.T, policy router.Policy, configs ...ollamatest.Config) 
 	w := &world{
 		t: t, owners: map[string]*ollamatest.Server{}, routers: map[string]*router.Router{}, fail: map[string]context.CancelCauseFunc{},
 		enter: map[string]func(context.Context, backend.Work){}, conns: map[string][]net.Conn{},
+		ice: map[string]chan struct{}{}, cable: map[string]error{}, dials: map[string]int{},
 	}
 	links := peers{}
 	w.members = append(w.members, meshtest.Member("ingress", meshtest.Self(), meshtest.LoadOf(func(l *mesh.Load) { l.Up = false })))
@@ -126,13 +130,62 @@ func (w *world) owner(name string) *http.Transport {
 	pipe := ollamatest.NewPipe()
 	w.serve(pipe, &http.Server{Handler: r.Peer(), Protocols: &h2})
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		w.mu.Lock()
+		err := w.cable[name]
+		w.dials[name]++
+		w.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
 		c, err := pipe.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.conns[name] = append(w.conns[name], c)
-		return c, err
+		return held{c, w, name}, nil
 	}
 	return &http.Transport{DialContext: dial, Protocols: &h2}
+}
+
+// held is a link that may freeze: what the owner sent is read when it thaws.
+type held struct {
+	net.Conn
+	w    *world
+	name string
+}
+
+func (h held) Read(p []byte) (int, error) {
+	n, err := h.Conn.Read(p)
+	h.w.mu.Lock()
+	ice := h.w.ice[h.name]
+	h.w.mu.Unlock()
+	if ice != nil {
+		<-ice
+	}
+	return n, err
+}
+
+// freeze lets nothing of an owner through for so long.
+func (w *world) freeze(name string, span time.Duration) {
+	ice := make(chan struct{})
+	w.mu.Lock()
+	w.ice[name] = ice
+	w.mu.Unlock()
+	time.AfterFunc(span, func() {
+		w.mu.Lock()
+		delete(w.ice, name)
+		w.mu.Unlock()
+		close(ice)
+	})
+}
+
+// unplug makes dialing an owner fail with err; nil: no more.
+func (w *world) unplug(name string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cable[name] = err
 }
 
 // reset breaks the ingress's links to an owner; new ones work.

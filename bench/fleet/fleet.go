@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -92,31 +93,42 @@ func (f *Fleet) Settle(ctx context.Context) error {
 		if !n.Running() {
 			continue
 		}
-		_, err := n.Mesh().Wait(ctx, func(v *mesh.View) bool { return f.complete(v) })
+		_, err := n.Mesh().Wait(ctx, func(v *mesh.View) bool { return len(f.lacks(v)) == 0 })
 		if err != nil {
-			return fmt.Errorf("fleet: %s does not see all others: %w", n.Spec.Name, err)
+			return fmt.Errorf("fleet: %s does not see all others: %w: %s", n.Spec.Name, err, strings.Join(f.lacks(n.Mesh().View()), ", "))
 		}
 	}
 	return nil
 }
 
-func (f *Fleet) complete(v *mesh.View) bool {
+// lacks says, node by node, what is missing in a view of those that run.
+func (f *Fleet) lacks(v *mesh.View) (lacks []string) {
 	for _, n := range f.nodes {
 		if !n.Running() {
 			continue
 		}
 		m, ok := v.Member(n.ID())
-		if !ok || m.Status != mesh.Alive || m.Card == nil || m.Load == nil {
-			return false
+		lack := ""
+		switch {
+		case !ok:
+			lack = "unknown"
+		case m.Status != mesh.Alive:
+			lack = string(m.Status)
+		case m.Card == nil:
+			lack = "no card"
+		case m.Load == nil:
+			lack = "no load"
+		case n.Ollama == nil && n.Spec.Host == "":
+		case !m.Load.Up:
+			lack = "no Ollama"
+		case n.Spec.Ollama != nil && len(m.Card.Catalog) < len(n.Spec.Ollama.Models):
+			lack = fmt.Sprintf("%d of %d models", len(m.Card.Catalog), len(n.Spec.Ollama.Models))
 		}
-		if n.Spec.Host != "" && !m.Load.Up {
-			return false
-		}
-		if n.Spec.Ollama != nil && (!m.Load.Up || len(m.Card.Catalog) < len(n.Spec.Ollama.Models)) {
-			return false
+		if lack != "" {
+			lacks = append(lacks, n.Spec.Name+": "+lack)
 		}
 	}
-	return true
+	return lacks
 }
 
 // Close stops everything at once and removes the fleet's files.
