@@ -22,10 +22,10 @@ const errorBodyLimit = 64 << 10
 
 // attempt makes one try at one candidate and returns when the owner's answer
 // begins. Until then it ends early when the client leaves, when the connection
-// breaks, when the owner shows no life, or when another node would start the
-// waiting request sooner. That membership gave the node up makes the patience
-// shorter and no more: inference starves probers, and signs of life or a
-// stream that flows are the better evidence.
+// breaks, when the owner shows no life, or when the owner lets the request go
+// that another node would start sooner. That membership gave the node up makes
+// the patience shorter and no more: inference starves probers, and signs of
+// life or a stream that flows are the better evidence.
 //
 // err != nil: the attempt holds nothing. Otherwise the caller closes answer.
 func (r *Router) attempt(ctx context.Context, f *flight, c Candidate, promise time.Duration) (*answer, *AttemptError) {
@@ -39,7 +39,7 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 	ctx, cancel := context.WithCancelCause(client)
 	life := newWatchdog(cancel, ErrSilent, dialLimit, nil)
 	gone := context.AfterFunc(c.Context(), func() { life.allow(doubtedSilence) })
-	var connected, queued atomic.Bool
+	var connected, queued, leaving atomic.Bool
 	var watch lookout
 	defer watch.end()
 	trace := &httptrace.ClientTrace{
@@ -53,9 +53,14 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 			queued.Store(s.position > 0)
 			r.mesh.Observe(c.ID, s.load)
 			watch.do(func() {
-				if s.position > 0 && r.soonerElsewhere(f, c, s.start) {
-					cancel(ErrMoved)
+				if s.ticket == "" || leaving.Load() || !r.soonerElsewhere(f, c, s.start) {
+					return
 				}
+				leaving.Store(true)
+				go func() { // ends with the attempt
+					defer leaving.Store(false)
+					r.withdraw(ctx, c.ID, s.ticket)
+				}()
 			})
 			return nil
 		},
@@ -208,7 +213,7 @@ func (r *Router) attemptHere(client context.Context, f *flight, c Candidate, pro
 			Context: f.Context, Client: f.Client, Batch: f.Batch, Promise: promise,
 			Notify: func(position int, start time.Duration) {
 				if position > 0 && r.soonerElsewhere(f, c, start) {
-					cancel(ErrMoved)
+					cancel(errMoved) // from inside Enter: it has not been let in
 				}
 			},
 		},

@@ -31,6 +31,7 @@ const (
 	headerRefused   = "X-Kage-Refused"    // why the owner refused; absent: its Ollama answered
 	headerPhase     = "X-Kage-Phase"      // in a 102: queued, loading or running
 	headerPosition  = "X-Kage-Position"   // in a 102: place in the owner's queue, 1 is next
+	headerTicket    = "X-Kage-Ticket"     // in a 102: hands the place back, see WithdrawPath
 	headerStart     = "X-Kage-Start"      // in a 102 and a refusal: expected start, ms
 	headerLoad      = "X-Kage-Load"       // the owner's load, fresher than gossip
 	headerContinued = "X-Kage-Continued"  // to the client: "restart", an owner was lost before the first byte and the work began anew
@@ -45,6 +46,7 @@ const (
 	RefusedDraining  = "draining"
 	RefusedDown      = "down"
 	RefusedNoModel   = "no-model"
+	RefusedMoved     = "moved" // the ingress wanted its place in the queue back
 )
 
 // signEvery is how often an owner shows life while it has no answer yet, and
@@ -59,6 +61,7 @@ const (
 type sign struct {
 	phase    string
 	position int
+	ticket   string
 	start    time.Duration
 	load     *mesh.Load
 }
@@ -67,6 +70,7 @@ func readSign(h http.Header) sign {
 	return sign{
 		phase:    h.Get(headerPhase),
 		position: headerInt(h, headerPosition),
+		ticket:   h.Get(headerTicket),
 		start:    time.Duration(headerInt(h, headerStart)) * time.Millisecond,
 		load:     readLoad(h),
 	}
@@ -76,6 +80,9 @@ func (s sign) write(h http.Header) {
 	h.Set(headerPhase, s.phase)
 	if s.position > 0 {
 		h.Set(headerPosition, strconv.Itoa(s.position))
+		if s.ticket != "" {
+			h.Set(headerTicket, s.ticket)
+		}
 		h.Set(headerStart, strconv.FormatInt(s.start.Milliseconds(), 10))
 	}
 	writeLoad(h, s.load)
@@ -84,6 +91,7 @@ func (s sign) write(h http.Header) {
 func clearSign(h http.Header) {
 	h.Del(headerPhase)
 	h.Del(headerPosition)
+	h.Del(headerTicket)
 	h.Del(headerStart)
 }
 

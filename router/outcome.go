@@ -31,7 +31,6 @@ var (
 	ErrRefused    = errors.New("router: owner refused")
 	ErrStatus     = errors.New("router: owner answered with an error")
 	ErrCut        = errors.New("router: answer ended too early")
-	ErrMoved      = errors.New("router: another node will start it sooner")
 )
 
 // AttemptError says how one try at one candidate failed.
@@ -88,7 +87,7 @@ func (e *AttemptError) Next(repeatable bool) Action {
 		return Resume
 	}
 	switch {
-	case errors.Is(e.Err, ErrRefused) && e.Refusal == RefusedLate, errors.Is(e.Err, ErrMoved):
+	case errors.Is(e.Err, ErrRefused) && (e.Refusal == RefusedLate || e.Refusal == RefusedMoved):
 		return Repick
 	case errors.Is(e.Err, ErrRefused), errors.Is(e.Err, ErrDraining):
 		return TryNext // refused before any work was done
@@ -134,7 +133,7 @@ func (e *AttemptError) free() bool { return e.amicable() || e.queued }
 // amicable reports whether the attempt ended in agreement with its owner: it is
 // no retry, and no try that counts.
 func (e *AttemptError) amicable() bool {
-	return errors.Is(e.Err, ErrRefused) || errors.Is(e.Err, ErrMoved) || errors.Is(e.Err, ErrDraining)
+	return errors.Is(e.Err, ErrRefused) || errors.Is(e.Err, ErrDraining)
 }
 
 // lostWork reports whether the owner, or its Ollama, was lost at work before a

@@ -34,7 +34,7 @@ func TestNext(t *testing.T) {
 		{"refused full", refused(RefusedSaturated), TryNext, TryNext, false},
 		{"refused draining", refused(RefusedDraining), TryNext, TryNext, false},
 		{"refused, ollama down", refused(RefusedDown), TryNext, TryNext, false},
-		{"waits for another node", AttemptError{Phase: PhaseHeader, Err: ErrMoved}, Repick, Repick, false},
+		{"waits for another node", AttemptError{Phase: PhaseHeader, Err: ErrRefused, Refusal: RefusedMoved}, Repick, Repick, false},
 		{"400 is the caller's", status(http.StatusBadRequest), Relay, Relay, false},
 		{"422 is the caller's", status(http.StatusUnprocessableEntity), Relay, Relay, false},
 		{"404 may be an old view", status(http.StatusNotFound), TryOnce, Relay, false},

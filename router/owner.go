@@ -27,8 +27,9 @@ type job struct {
 	body             io.Reader
 	length           int64
 	work             backend.Work
-	takeup           *takeup // an answer to go on with, in place of a body
-	admitted         func()  // if set, is called when the gate has let it in
+	takeup           *takeup         // an answer to go on with, in place of a body
+	waits            context.Context // if set, ends the wait at the gate, and nothing once it is let in
+	admitted         func()          // if set, is called when the gate has let it in
 }
 
 // takeUp makes the job one that goes on with t, under the headers that the
@@ -51,8 +52,11 @@ var errDown = errors.New("router: local ollama is down")
 func (r *Router) execute(ctx context.Context, j *job) (*answer, error) {
 	leave := func(backend.Usage) {}
 	if j.kind.Inference() {
-		var err error
-		if leave, err = r.backend.Enter(ctx, j.work); err != nil {
+		waits, err := ctx, error(nil)
+		if j.waits != nil {
+			waits = j.waits
+		}
+		if leave, err = r.backend.Enter(waits, j.work); err != nil {
 			return nil, err
 		}
 		if j.admitted != nil {
@@ -134,6 +138,8 @@ func refusal(err error) (reason string, retry time.Duration, ok bool) {
 		return RefusedFinished, 0, true
 	case errors.Is(err, ErrDraining):
 		return RefusedDraining, 0, true
+	case errors.Is(err, errMoved):
+		return RefusedMoved, 0, true
 	}
 	var refused *backend.Refused
 	if !errors.As(err, &refused) {
@@ -159,6 +165,10 @@ func refusal(err error) (reason string, retry time.Duration, ok bool) {
 func (r *Router) Peer() http.Handler { return http.HandlerFunc(r.guardCloud) }
 
 func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
+	if req.URL.Path == WithdrawPath && req.Method == http.MethodPost {
+		r.serveWithdraw(w, req)
+		return
+	}
 	path := strings.TrimPrefix(req.URL.Path, ForwardPath)
 	route, _, ok := wire.Lookup(req.Method, path)
 	var taken *takeup
@@ -178,6 +188,8 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 	// up, this handler's context ends, and so does the work on the GPU.
 	ctx, drop := r.lent.take(req.Context())
 	defer drop()
+	waits, ticket := r.tickets.take(ctx)
+	defer ticket.drop()
 	queue := make(chan sign, 1)
 	tell := func(now sign) {
 		select {
@@ -199,12 +211,15 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 			Context: headerInt(h, headerContext), Client: h.Get(headerClient),
 			Batch: h.Get(headerClass) == "batch", Promise: -1,
 			Notify: func(position int, start time.Duration) {
-				tell(sign{phase: "queued", position: position, start: start})
+				tell(sign{phase: "queued", position: position, start: start, ticket: ticket.called()})
 			},
 		},
-		// What is let in has no place in the queue any more: an ingress that
-		// heard the last one again would move it away, and stop its work.
-		admitted: func() { tell(sign{phase: "running"}) },
+		waits: waits,
+		// What is let in has no place in the queue any more.
+		admitted: func() {
+			ticket.drop()
+			tell(sign{phase: "running"})
+		},
 	}
 	if taken == nil && j.length > 0 && j.length <= readAhead {
 		// Only with the body read does an HTTP/1.1 server notice that the

@@ -51,7 +51,7 @@ func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
 			continue
 		}
 		switch action := e.Next(f.route.Class.Repeatable()); {
-		case action == Repick && errors.Is(e.Err, ErrMoved):
+		case action == Repick && e.Refusal == RefusedMoved:
 			f.course.Moved()
 			continue
 		case action == Repick:

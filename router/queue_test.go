@@ -2,6 +2,7 @@ package router_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +34,76 @@ func TestARunningRequestIsNotMovedForTheQueueThatItLeft(t *testing.T) {
 			t.Errorf("%+v", g)
 		}
 		if w.runs("a") != 1 || w.runs("b") != 0 || w.owners["a"].Stats().Cancelled != 0 {
+			t.Errorf("ran %d and %d times", w.runs("a"), w.runs("b"))
+		}
+	})
+}
+
+// sooner asks a first; b would do it sooner once moves is closed. It is told of
+// every choice from then on.
+func sooner(moves <-chan struct{}, chosen func()) router.Policy {
+	return func(q router.Request, s router.Snapshot) []router.Candidate {
+		cs := byName(q, s)
+		for i := range cs {
+			select {
+			case <-moves:
+				if cs[i].Name == "a" {
+					chosen()
+				}
+			default:
+				if cs[i].Name == "b" {
+					cs[i].Estimate.Wait = time.Minute
+				}
+			}
+		}
+		return cs
+	}
+}
+
+// A request moves only when its place was given up before its work began: an
+// owner that starts it while its ingress finds a better node keeps it.
+func TestWorkThatBeginsDuringAMoveStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		waits, started := make(chan struct{}), make(chan struct{})
+		var w *world
+		start := sync.OnceFunc(func() {
+			close(started)
+			for w.runs("a") == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		})
+		w = newWorld(t, sooner(waits, start), fake("a", 0), fake("b", 0))
+		w.enter["a"] = func(_ context.Context, work backend.Work) {
+			close(waits)
+			work.Notify(1, 10*time.Second)
+			<-started
+		}
+		w.owners["a"].Fault(ollamatest.Fault{Kind: ollamatest.SlowLoad, Delay: 3 * time.Second})
+		g := w.ask("/api/generate", generate(5, true))
+		if g.err != nil || !g.whole || ollamatest.Verify(g.text, 5) != nil || g.header.Get("X-Kage-Attempts") != "1" {
+			t.Errorf("%+v", g)
+		}
+		if w.runs("a") != 1 || w.runs("b") != 0 || w.owners["a"].Stats().Cancelled != 0 {
+			t.Errorf("ran %d and %d times", w.runs("a"), w.runs("b"))
+		}
+	})
+}
+
+// One that still waits is let go by its owner, and runs once, elsewhere.
+func TestAWaitingRequestMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		waits := make(chan struct{})
+		w := newWorld(t, sooner(waits, func() {}), fake("a", 0), fake("b", 0))
+		w.enter["a"] = func(ctx context.Context, work backend.Work) {
+			close(waits)
+			work.Notify(1, 10*time.Second)
+			<-ctx.Done()
+		}
+		g := w.ask("/api/generate", generate(5, true))
+		if g.err != nil || !g.whole || ollamatest.Verify(g.text, 5) != nil || g.header.Get("X-Kage-Attempts") != "2" || g.took > time.Second {
+			t.Errorf("%+v", g)
+		}
+		if w.runs("a") != 0 || w.runs("b") != 1 {
 			t.Errorf("ran %d and %d times", w.runs("a"), w.runs("b"))
 		}
 	})

@@ -16,14 +16,14 @@ func (e *AttemptError) Result() string {
 	switch {
 	case errors.Is(e.Err, ErrClientGone):
 		return "client-gone"
-	case errors.Is(e.Err, ErrMoved):
-		return "moved"
 	case errors.Is(e.Err, ErrDraining):
 		return "drained"
 	case errors.Is(e.Err, ErrStopping):
 		return "stopped"
 	case errors.Is(e.Err, ErrRefused):
 		switch e.Refusal {
+		case RefusedMoved:
+			return "moved"
 		case RefusedSaturated, RefusedLate, RefusedDraining, RefusedDown, RefusedNoModel:
 			return "refused-" + e.Refusal
 		}

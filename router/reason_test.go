@@ -20,7 +20,7 @@ func TestResult(t *testing.T) {
 		{AttemptError{Phase: PhaseHeader, Err: mesh.ErrMemberFailed}, "died"},
 		{AttemptError{Phase: PhaseHeader, Err: mesh.ErrMemberLeft}, "left"},
 		{AttemptError{Phase: PhaseStream, Err: ErrCut}, "cut"},
-		{AttemptError{Phase: PhaseHeader, Err: ErrMoved}, "moved"},
+		{AttemptError{Phase: PhaseHeader, Err: ErrRefused, Refusal: RefusedMoved}, "moved"},
 		{AttemptError{Phase: PhaseDial, Err: ErrClientGone}, "client-gone"},
 		{AttemptError{Phase: PhaseHeader, Err: ErrRefused, Refusal: RefusedLate}, "refused-late"},
 		{AttemptError{Phase: PhaseHeader, Err: ErrRefused, Refusal: "a word of its own"}, "refused"},

@@ -27,7 +27,7 @@ func (r *Router) resume(out *relay, f *flight, e *AttemptError) bool {
 		return r.within(out, f, e, "it cannot be continued")
 	case e.Phase == PhaseStream:
 		return r.broke(out, f, e)
-	case errors.Is(e.Err, ErrMoved), e.Refusal == RefusedLate:
+	case e.Refusal == RefusedMoved, e.Refusal == RefusedLate:
 		if !f.course.Refused(e.Node, e.RetryAfter, time.Now()) {
 			f.exclude(e, false)
 		}

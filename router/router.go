@@ -144,8 +144,9 @@ type Router struct {
 
 	budget    budget
 	continued continued
-	lent      leases // what other nodes have running here
-	guests    leases // what clients have running, here or elsewhere
+	lent      leases  // what other nodes have running here
+	tickets   tickets // what they sent that waits here
+	guests    leases  // what clients have running, here or elsewhere
 	handing   atomic.Bool
 	tells     tells
 	described descriptions
