@@ -150,9 +150,13 @@ func TestASickNodeBesideAHealthyOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil, fake("a", 0), fake("b", 0))
 		heal := w.owners["a"].Fault(ollamatest.Fault{Kind: ollamatest.Status, Status: 500, Times: ollamatest.Always})
-		failed := 0
+		failed, asked := 0, 0
+		ask := func() got { // something new each time, that no node has cached
+			asked++
+			return w.ask("/api/generate", with(generate(3, true), "prompt", fmt.Sprint(asked)))
+		}
 		for range 100 {
-			if g := w.ask("/api/generate", generate(3, true)); g.err != nil || !g.whole {
+			if g := ask(); g.err != nil || !g.whole {
 				failed++
 				t.Errorf("%+v", g)
 			}
@@ -169,7 +173,7 @@ func TestASickNodeBesideAHealthyOne(t *testing.T) {
 			if time.Since(healed) > 2*time.Minute {
 				t.Fatal("the node is well and gets no work")
 			}
-			if g := w.ask("/api/generate", generate(3, true)); !g.whole {
+			if g := ask(); !g.whole {
 				t.Errorf("%+v", g)
 			}
 			time.Sleep(time.Second)

@@ -335,6 +335,12 @@ func generate(tokens int, stream bool) map[string]any {
 	return map[string]any{"model": "m", "prompt": "hello", "stream": stream, "options": map[string]any{"temperature": 0, "num_predict": tokens}}
 }
 
+// with is a request with another member.
+func with(body map[string]any, key string, value any) map[string]any {
+	body[key] = value
+	return body
+}
+
 // runs is how often work began on the owner's Ollama.
 func (w *world) runs(name string) (n int) {
 	for _, times := range w.owners[name].Stats().Executions {
