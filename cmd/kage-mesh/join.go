@@ -132,6 +132,7 @@ func (e environment) runNode(c *cli.Context, config node.Config, r *reloader) er
 		return err
 	}
 	defer flush()
+	config.Kept = keptPort(logger)
 	n, err := node.New(config)
 	if err != nil {
 		return startError(err)

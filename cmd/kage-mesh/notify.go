@@ -47,6 +47,9 @@ func notify(ctx context.Context, n *node.Node, log *slog.Logger) error {
 		if err := answersItself(ctx, n.Endpoint()); err == nil {
 			state := daemon.SdNotifyWatchdog + "\nSTATUS=" + standing(n.Mesh().View())
 			if !ready {
+				if err := keepPort(n); err != nil {
+					log.Warn("the service manager cannot keep the client port open over a restart", "err", err)
+				}
 				state, ready = daemon.SdNotifyReady+"\n"+state, true
 			}
 			say(state)

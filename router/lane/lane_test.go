@@ -350,6 +350,30 @@ func TestShutdownLetsRequestsEnd(t *testing.T) {
 	}
 }
 
+// A listener that its owner has closed, so that nobody new comes, is no failure of
+// the Shutdown that follows.
+func TestShutdownAfterTheListenerWasClosed(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{HTTP: &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Second}}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	resp, err := http.Get("http://" + l.Addr().String()) // it serves
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	_ = l.Close()
+	if err := <-served; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("serving ended with %v", err)
+	}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // Also behind an answer that is ready in one piece, or is none.
 func TestTrailersOfShortAnswers(t *testing.T) {
 	for _, text := range []string{"", "short"} {

@@ -188,7 +188,9 @@ func (h *handover) give(c net.Conn) {
 func (h *handover) Close() error {
 	h.once.Do(func() {
 		close(h.closed)
-		h.err = h.Listener.Close()
+		if err := h.Listener.Close(); !errors.Is(err, net.ErrClosed) { // its owner may have closed it before
+			h.err = err
+		}
 	})
 	return h.err
 }

@@ -20,12 +20,16 @@ import (
 
 // Config makes a Node. Addresses are host:port; port 0 takes any free one.
 type Config struct {
-	Name      string   // shown to people; default the hostname
-	Cluster   string   // nodes of one cluster find each other; default "home"
-	StateDir  string   // holds the node's key, private; made when missing
-	API       string   // clients; default ":11435"
-	Peer      string   // other nodes, TLS; default ":11436"
-	Gossip    string   // membership, TCP and UDP; default ":11437"
+	Name     string // shown to people; default the hostname
+	Cluster  string // nodes of one cluster find each other; default "home"
+	StateDir string // holds the node's key, private; made when missing
+	API      string // clients; default ":11435"
+	Peer     string // other nodes, TLS; default ":11436"
+	Gossip   string // membership, TCP and UDP; default ":11437"
+	// Kept is the client port of the process that ran before, when somebody has
+	// kept it open; it is used, in place of a new one, when it is where API says,
+	// and closed otherwise. The node owns it.
+	Kept      net.Listener
 	Advertise string   // address that others shall use, when it cannot be seen from here
 	Key       mesh.Key // needed once, then stored; zero and none stored: the mesh is open to the network
 
@@ -134,6 +138,28 @@ type PortError struct {
 
 func (e *PortError) Error() string { return fmt.Sprintf("%s port %s: %v", e.What, e.Addr, e.Err) }
 func (e *PortError) Unwrap() error { return e.Err }
+
+// listenAPI is the client port: the one that was kept open, or a new one.
+func (c *Config) listenAPI() (net.Listener, error) {
+	if c.Kept == nil {
+		return listen("api", c.API)
+	}
+	if want, err := net.ResolveTCPAddr("tcp", c.API); err == nil && isAt(c.Kept.Addr(), want) {
+		return c.Kept, nil
+	}
+	_ = c.Kept.Close()
+	return listen("api", c.API)
+}
+
+// isAt reports whether a listener at got is what listening at want would make.
+func isAt(got net.Addr, want *net.TCPAddr) bool {
+	at, ok := got.(*net.TCPAddr)
+	if !ok || at.Port != want.Port {
+		return false
+	}
+	anywhere := want.IP == nil || want.IP.IsUnspecified()
+	return at.IP.Equal(want.IP) || anywhere && at.IP.IsUnspecified()
+}
 
 func listen(what, addr string) (net.Listener, error) {
 	var lc net.ListenConfig

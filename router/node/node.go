@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -84,7 +85,7 @@ func (n *Node) build() (err error) {
 	if n.identity, err = identity.LoadOrCreate(c.StateDir); err != nil {
 		return err
 	}
-	if n.api, err = listen("api", c.API); err != nil {
+	if n.api, err = c.listenAPI(); err != nil {
 		return err
 	}
 	if n.peer, err = listen("peer", c.Peer); err != nil {
@@ -220,6 +221,24 @@ func (n *Node) ID() mesh.NodeID { return n.identity.ID() }
 // APIAddr is where clients reach the node; its host may be unspecified.
 func (n *Node) APIAddr() netip.AddrPort { return n.api.Addr().(*net.TCPAddr).AddrPort() }
 
+// LendAPI calls f with the descriptor of the client port, for somebody who keeps a
+// copy of it open while the node starts anew. It is valid during the call only.
+func (n *Node) LendAPI(f func(fd uintptr) error) error {
+	l, ok := n.api.(syscall.Conn)
+	if !ok {
+		return errors.New("node: the client port has no descriptor")
+	}
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var ferr error
+	if err := raw.Control(func(fd uintptr) { ferr = f(fd) }); err != nil {
+		return err
+	}
+	return ferr
+}
+
 // Endpoint is the URL of the client port on this machine.
 func (n *Node) Endpoint() string {
 	addr := n.APIAddr()
@@ -244,7 +263,7 @@ func (n *Node) Kill() { n.killing.Do(func() { close(n.kill) }) }
 
 // Close gives back the ports of a node that never ran.
 func (n *Node) Close() {
-	for _, l := range []net.Listener{n.api, n.peer} {
+	for _, l := range []net.Listener{n.api, n.peer, n.config.Kept} { // closing twice is no harm
 		if l != nil {
 			_ = l.Close()
 		}
