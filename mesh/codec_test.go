@@ -304,12 +304,27 @@ func BenchmarkView(b *testing.B) {
 				c.Card = &Card{Catalog: catalog}
 				r.member = &c
 			}
-			b.ReportAllocs()
-			for b.Loop() {
-				if v := s.view(epoch); len(v.Members()) != n {
-					b.Fatal(len(v.Members()))
+			some := s.view(epoch).Members()[1].ID
+			seq := uint64(0)
+			b.Run("loads", func(b *testing.B) { // what happens many times a second
+				b.ReportAllocs()
+				for b.Loop() {
+					seq++
+					s.heard(epoch, &Load{Node: some, Incarnation: 1, Seq: seq})
+					if v := s.view(epoch); len(v.Members()) != n {
+						b.Fatal(len(v.Members()))
+					}
 				}
-			}
+			})
+			b.Run("roster", func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					s.last = nil
+					if v := s.view(epoch); len(v.Members()) != n {
+						b.Fatal(len(v.Members()))
+					}
+				}
+			})
 		})
 	}
 }

@@ -42,6 +42,7 @@ type state struct {
 	engine     uint64 // number of the gossip engine that last reported
 	since      time.Time
 	generation uint64
+	last       *View
 	changes    []change // since the last takeChanges
 }
 
@@ -49,6 +50,7 @@ type state struct {
 type record struct {
 	member *Member // replaced on every change, never written to
 	cancel context.CancelCauseFunc
+	at     int    // in the list of the last View; below 0 it was not shown
 	engine uint64 // the last gossip engine that listed it
 	digest string // of member.Card, as fetched
 	fresh  bool   // came alive again: its next Load may be of any incarnation
@@ -73,7 +75,7 @@ const (
 )
 
 func newState(self NodeID, m *Member) *state {
-	return &state{self: self, members: map[NodeID]*record{self: {member: m}}}
+	return &state{self: self, members: map[NodeID]*record{self: {member: m, at: -1}}}
 }
 
 // sighted takes the gossip engine's whole member list. Members that it no
@@ -126,7 +128,7 @@ func (s *state) sightedSelf(g sighting) bool {
 func (s *state) sightedOther(now time.Time, engine uint64, g sighting) bool {
 	r := s.members[g.ID]
 	if r == nil {
-		r = &record{engine: engine}
+		r = &record{engine: engine, at: -1}
 		r.member = &Member{ID: g.ID, Addr: g.Addr, Info: g.Info, RTT: g.RTT, Since: now}
 		s.members[g.ID] = r
 		if g.Status == Alive {
@@ -262,21 +264,52 @@ func (s *state) end(r *record, now time.Time, status Status) {
 	s.changes = append(s.changes, change{&c, what})
 }
 
-// view builds the picture of now. The records keep the members as the View
-// named them, so that the next one need not name them again.
+// view builds the picture of now. Between most Views only loads have changed: then
+// the last one's roster holds, and the list of members is all that is made anew.
 func (s *state) view(now time.Time) *View {
+	s.generation++
+	if members := s.successors(now); members != nil {
+		s.last = s.last.with(s.generation, now, members)
+		return s.last
+	}
 	members := make([]*Member, 0, len(s.members))
 	for _, r := range s.members {
-		if !expired(r.member, now) {
+		if r.at = -1; !expired(r.member, now) {
 			members = append(members, r.member)
 		}
 	}
-	s.generation++
-	v := NewView(s.generation, now, members)
-	for _, m := range v.Members() {
-		s.members[m.ID].member = m
+	s.last = NewView(s.generation, now, members)
+	// The records keep the members as the View named them, so that the next one
+	// need not name them again.
+	for i, m := range s.last.members {
+		r := s.members[m.ID]
+		r.member, r.at = m, i
 	}
-	return v
+	return s.last
+}
+
+// successors is the last View's list with the members as they are now; nil: its
+// roster does not hold any more.
+func (s *state) successors(now time.Time) []*Member {
+	if s.last == nil {
+		return nil
+	}
+	members := slices.Clone(s.last.members)
+	shown := 0
+	for _, r := range s.members {
+		if expired(r.member, now) {
+			continue
+		}
+		if r.at < 0 || r.at >= len(members) || !sameRoster(members[r.at], r.member) {
+			return nil
+		}
+		members[r.at] = r.member
+		shown++
+	}
+	if shown != len(members) {
+		return nil
+	}
+	return members
 }
 
 // expired reports whether m has been gone for so long that it is not shown.

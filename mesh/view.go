@@ -1,8 +1,10 @@
 package mesh
 
 import (
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -12,10 +14,11 @@ type View struct {
 	Generation uint64    // grows with every published View
 	At         time.Time // when it was built, our clock
 
-	self    *Member
 	members []*Member
-	byID    map[NodeID]*Member
-	holders map[string][]Holder
+	roster  *roster // shared by Views between which only loads and paths changed
+
+	mu      sync.Mutex
+	holders map[string][]Holder // those asked for so far
 }
 
 // Holder is a member with a model on its disk.
@@ -24,32 +27,52 @@ type Holder struct {
 	Model  *Model
 }
 
+// roster is the part of a View that changes rarely: who is where in its list, and
+// who has what.
+type roster struct {
+	self  int // in the list; -1 nowhere
+	index map[NodeID]int
+	held  map[string][]held
+}
+
+type held struct {
+	by    int // in the list
+	model *Model
+}
+
 // NewView builds a View of members, which it takes over: neither the slice nor
 // the members may change afterwards. Members are sorted by id, so that equal
 // sets give equal Views, and names are made unique. Exported for tests and the
 // simulator; a running node gets its Views from [Mesh.View].
 func NewView(generation uint64, at time.Time, members []*Member) *View {
-	v := &View{
-		Generation: generation, At: at, members: members,
-		byID:    make(map[NodeID]*Member, len(members)),
-		holders: make(map[string][]Holder),
-	}
 	slices.SortFunc(members, func(a, b *Member) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	uniqueNames(members)
-	for _, m := range members {
-		v.byID[m.ID] = m
+	r := &roster{self: -1, index: make(map[NodeID]int, len(members)), held: make(map[string][]held)}
+	for i, m := range members {
+		r.index[m.ID] = i
 		if m.Self {
-			v.self = m
+			r.self = i
 		}
 		if m.Status != Alive || m.Card == nil {
 			continue
 		}
-		for i := range m.Card.Catalog {
-			model := &m.Card.Catalog[i]
-			v.holders[model.Key] = append(v.holders[model.Key], Holder{Member: m, Model: model})
+		for j := range m.Card.Catalog {
+			model := &m.Card.Catalog[j]
+			r.held[model.Key] = append(r.held[model.Key], held{i, model})
 		}
 	}
-	return v
+	return &View{Generation: generation, At: at, members: members, roster: r}
+}
+
+// with is the View of other members under the same roster: see sameRoster.
+func (v *View) with(generation uint64, at time.Time, members []*Member) *View {
+	return &View{Generation: generation, At: at, members: members, roster: v.roster}
+}
+
+// sameRoster reports whether a roster made for a holds for b, the same member
+// later.
+func sameRoster(a, b *Member) bool {
+	return a.ID == b.ID && a.Status == b.Status && a.Card == b.Card && a.Info.Hostname == b.Info.Hostname && a.Self == b.Self
 }
 
 // uniqueNames gives each member its hostname as name, and "-" with four
@@ -73,7 +96,12 @@ func uniqueNames(members []*Member) {
 }
 
 // Self is this node's own member; nil in Views of tests that name none.
-func (v *View) Self() *Member { return v.self }
+func (v *View) Self() *Member {
+	if v.roster.self < 0 {
+		return nil
+	}
+	return v.members[v.roster.self]
+}
 
 // Members lists all members, sorted by id, also failed and left ones. The
 // slice belongs to the View.
@@ -81,13 +109,16 @@ func (v *View) Members() []*Member { return v.members }
 
 // Member returns the member with the given id.
 func (v *View) Member(id NodeID) (*Member, bool) {
-	m, ok := v.byID[id]
-	return m, ok
+	i, ok := v.roster.index[id]
+	if !ok {
+		return nil, false
+	}
+	return v.members[i], true
 }
 
 // Lookup finds a member by name, id or unique id prefix of at least 4 letters.
 func (v *View) Lookup(name string) (*Member, bool) {
-	if m, ok := v.byID[NodeID(name)]; ok {
+	if m, ok := v.Member(NodeID(name)); ok {
 		return m, true
 	}
 	var found *Member
@@ -107,14 +138,26 @@ func (v *View) Lookup(name string) (*Member, bool) {
 
 // Holders lists the alive members that have the model on disk, by its
 // canonical name. The slice belongs to the View.
-func (v *View) Holders(key string) []Holder { return v.holders[key] }
+func (v *View) Holders(key string) []Holder {
+	list := v.roster.held[key]
+	if len(list) == 0 {
+		return nil
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if found, ok := v.holders[key]; ok {
+		return found
+	}
+	out := make([]Holder, len(list))
+	for i, h := range list {
+		out[i] = Holder{Member: v.members[h.by], Model: h.model}
+	}
+	if v.holders == nil {
+		v.holders = make(map[string][]Holder)
+	}
+	v.holders[key] = out
+	return out
+}
 
 // Models lists the canonical names of all models in the mesh, sorted.
-func (v *View) Models() []string {
-	keys := make([]string, 0, len(v.holders))
-	for k := range v.holders {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
+func (v *View) Models() []string { return slices.Sorted(maps.Keys(v.roster.held)) }

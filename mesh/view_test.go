@@ -2,7 +2,11 @@ package mesh
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
 	"testing"
+	"time"
 )
 
 func TestViewNamesAndLookup(t *testing.T) {
@@ -60,5 +64,70 @@ func TestViewIndexesModelsOfTheLiving(t *testing.T) {
 	}
 	if v.Holders("z") != nil {
 		t.Error("a dead node holds a model")
+	}
+}
+
+// Whatever happens in whatever order, a View that was made from the one before is
+// the View that would be made from nothing.
+func TestViewsFollowEachOther(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	names := []string{"b", "c", "d", "e", "f"}
+	hosts := []string{"ubuntu", "studio"}
+	cards := []*Card{nil, {Catalog: Catalog{{Key: "x"}}}, {Catalog: Catalog{{Key: "x"}, {Key: "y"}}}}
+	s := newScript(t)
+	seq := uint64(0)
+	kept, made := 0, 0
+	for step := range 3000 {
+		s.after(time.Duration(random.IntN(int(leftShown / 20))))
+		name := names[random.IntN(len(names))]
+		switch r := s.members[idOf(name)]; random.IntN(12) {
+		case 0:
+			var list []sighting
+			for _, other := range names {
+				if random.IntN(4) > 0 {
+					list = append(list, with(seen(other, []Status{Alive, Alive, Alive, Failed, Left}[random.IntN(5)]), func(g *sighting) {
+						g.Info.Hostname = hosts[random.IntN(2)]
+						g.RTT = time.Duration(random.IntN(2)) * time.Second
+					}))
+				}
+			}
+			s.see(1, list...)
+		case 1:
+			if r != nil {
+				c := *r.member
+				c.Card = cards[random.IntN(len(cards))]
+				r.member = &c
+			}
+		default:
+			seq++
+			s.heard(s.now, report(name, 1, seq))
+		}
+		before := s.last
+		got := s.view(s.now)
+		if before != nil && got.roster == before.roster {
+			kept++
+		} else {
+			made++
+		}
+		want := NewView(got.Generation, s.now, slices.Clone(got.Members()))
+		if shown := s.shown(s.now); len(got.Members()) != shown || !reflect.DeepEqual(got.roster, want.roster) || !reflect.DeepEqual(got.members, want.members) {
+			t.Fatalf("step %d: %d members of %d\n%+v\nwant\n%+v", step, len(got.Members()), shown, got.roster, want.roster)
+		}
+		for _, r := range s.members {
+			if m, ok := got.Member(r.member.ID); ok == expired(r.member, s.now) || ok && m != r.member {
+				t.Fatalf("step %d: %s is %+v, not %+v", step, r.member.ID, m, r.member)
+			}
+		}
+		for _, key := range []string{"x", "y"} {
+			for _, h := range got.Holders(key) {
+				if m, _ := got.Member(h.Member.ID); m != h.Member {
+					t.Fatalf("step %d: the holder is not the member", step)
+				}
+			}
+		}
+	}
+	t.Logf("%d followed, %d were made anew", kept, made)
+	if kept < 500 || made < 100 {
+		t.Error("the test does not see both")
 	}
 }
