@@ -419,6 +419,46 @@ func TestNotifyTellsPlaceAndStart(t *testing.T) {
 	})
 }
 
+// A queue that changes all the time does not tell each who waits of each change.
+func TestNotifyIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := testGate(Limits{Parallel: 1})
+		g.Observe(resident("m"))
+		first, err := g.Enter(t.Context(), Work{Key: "m"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait := func(w Work) (leave func()) {
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { _, _ = g.Enter(ctx, w); close(done) }()
+			synctest.Wait()
+			return func() { cancel(); <-done }
+		}
+		var told, last int
+		ahead := wait(Work{Key: "m", Promise: -1})
+		mine := wait(Work{Key: "m", Promise: -1, Notify: func(position int, _ time.Duration) { told, last = told+1, position }})
+		for range 100 {
+			leave := wait(Work{Key: "m", Promise: -1})
+			pass(10 * time.Millisecond)
+			leave()
+		}
+		synctest.Wait()
+		before := last
+		ahead()
+		pass(newsEvery)
+		synctest.Wait()
+		if before != 2 || last != 1 {
+			t.Errorf("told the place %d, and %d later", before, last)
+		}
+		if told < 4 || told > 10 {
+			t.Errorf("told %d times in 1.25 s", told)
+		}
+		mine()
+		first(Usage{})
+	})
+}
+
 func TestNotifyMayCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := testGate(Limits{Parallel: 1})

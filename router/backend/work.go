@@ -31,8 +31,8 @@ type Work struct {
 	NoWait bool
 
 	// Notify, if set, is told the place in the queue (1 is next) and the
-	// expected time until the start, whenever the queue changes and at least
-	// once a second while the request waits. It is called from Enter's own
+	// expected time until the start, when the queue changes, up to four times a
+	// second, and at least once a second while the request waits. It is called from Enter's own
 	// goroutine, one call at a time, holding no lock, and never after Enter has
 	// returned; it may cancel Enter's context.
 	Notify func(position int, start time.Duration)

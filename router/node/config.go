@@ -13,6 +13,7 @@ import (
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/hardware"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/identity"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/admin"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/guard"
@@ -164,7 +165,7 @@ func isAt(got net.Addr, want *net.TCPAddr) bool {
 func listen(what, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	if what == "peer" {
-		lc.KeepAliveConfig, lc.Control = linkKeepAlive, giveUp
+		lc = identity.ListenConfig()
 	}
 	l, err := lc.Listen(context.Background(), "tcp", addr)
 	if err != nil {

@@ -33,8 +33,7 @@ const linkBody = 256 << 10
 const linkConns = 64
 
 func (n *Node) link() *link {
-	dialer := &net.Dialer{KeepAliveConfig: linkKeepAlive, Control: giveUp}
-	dial := n.mesh.PeerDialer(identity.TransportOptions{Dial: dialer.DialContext}, lane.Protocol)
+	dial := n.mesh.PeerDialer(identity.TransportOptions{}, lane.Protocol)
 	return &link{
 		lane: &lane.Transport{
 			Dial:        func(ctx context.Context, host string) (net.Conn, error) { return dial(ctx, mesh.NodeID(host)) },
@@ -66,12 +65,3 @@ func (n *Node) pulse(ctx context.Context, id mesh.NodeID) error {
 	}
 	return resp.Body.Close() // whatever it says, it speaks
 }
-
-// linkKeepAlive finds out within three to four seconds that the machine at the
-// other end is gone, when nothing is being sent. Kernels answer it, so a node
-// that inference starves does not look dead.
-var linkKeepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 3}
-
-// linkSilence is how long bytes may stay unacknowledged before the machine at
-// the other end counts as gone.
-const linkSilence = 4 * time.Second
