@@ -332,12 +332,12 @@ func TestCase47ThunderingHerd(t *testing.T) {
 		}
 		runs += share
 		shares = append(shares, share)
-		t.Logf("%s: %d whole, %d left, %d failed, %d loads", h, st.Completed, st.Cancelled, st.Failed, st.Loads)
+		t.Logf("%s: %d whole, %d left, %d failed, %d loads, %.1f s of CPU", h, st.Completed, st.Cancelled, st.Failed, st.Loads, h.ticks().Seconds())
 		if st.MaxRunning["m:latest"] > 4 {
 			t.Errorf("%s ran %d at once", h, st.MaxRunning["m:latest"])
 		}
 	}
-	t.Logf("failed attempts: %v", ingress.failures())
+	t.Logf("%.1f s of CPU at the ingress; failed attempts: %v", ingress.ticks().Seconds(), ingress.failures())
 	if good != n || runs > n*12/10 {
 		t.Errorf("%d whole, %d runs", good, runs)
 	}
