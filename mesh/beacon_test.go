@@ -24,6 +24,15 @@ func beaconsOf(t testing.TB, cluster string, keys ...Key) *beacons {
 	return newBeacons(id, cluster, newSealer(ring.ring, "kage-mesh beacon v1 "+Key{}.Tag(cluster)))
 }
 
+// signed is l's report to a node that is not known yet.
+func signed(b *beacons, l *Load) []byte { return must(must(b.encode(l, epoch)).to("nobody")) }
+
+// paired is l's report to one that is.
+func paired(b, to *beacons, l *Load) []byte {
+	must(b.pair(to.id.ID(), to.id.Public()))
+	return must(must(b.encode(l, epoch)).to(to.id.ID()))
+}
+
 func anyNews(*Load) bool { return true }
 
 func TestBeaconRoundTrip(t *testing.T) {
@@ -33,10 +42,7 @@ func TestBeaconRoundTrip(t *testing.T) {
 			from, to := beaconsOf(t, "home", keys...), beaconsOf(t, "home", keys...)
 			l := fullLoad()
 			l.Node = from.id.ID()
-			d, err := from.encode(l, epoch)
-			if err != nil {
-				t.Fatal(err)
-			}
+			d := signed(from, l)
 			got, err := to.decode(d, epoch, anyNews)
 			if err != nil || !reflect.DeepEqual(got, l) {
 				t.Errorf("got %+v, %v", got, err)
@@ -55,10 +61,10 @@ func TestBeaconRefuses(t *testing.T) {
 	k, old := NewKey(), NewKey()
 	alice, mallory, bob := beaconsOf(t, "home", k), beaconsOf(t, "home", k), beaconsOf(t, "home", k)
 	load := func(of NodeID) *Load { return &Load{Node: of, Incarnation: 1, Seq: 1, Running: 1} }
-	honest := must(alice.encode(load(alice.id.ID()), epoch))
+	honest := signed(alice, load(alice.id.ID()))
 	flipped := bytes.Clone(honest)
 	flipped[len(flipped)-1] ^= 1
-	forged := must(mallory.encode(load(alice.id.ID()), epoch))
+	forged := signed(mallory, load(alice.id.ID()))
 	foreign := newBeacons(alice.id, "office", alice.sealer) // the same node and key, another mesh
 	otherKey := beaconsOf(t, "home", old)
 	plain := beaconsOf(t, "home")
@@ -73,9 +79,9 @@ func TestBeaconRefuses(t *testing.T) {
 		{"short", bob, honest[:20], errSealed},
 		{"changed on the way", bob, flipped, errSealed},
 		{"in another's name", bob, forged, errBeacon},
-		{"signed for another mesh", bob, must(foreign.encode(load(alice.id.ID()), epoch)), errBeacon},
-		{"other key", bob, must(otherKey.encode(load(otherKey.id.ID()), epoch)), errSealed},
-		{"in the clear to a keyed mesh", bob, must(plain.encode(load(plain.id.ID()), epoch)), errSealed},
+		{"signed for another mesh", bob, signed(foreign, load(alice.id.ID())), errBeacon},
+		{"other key", bob, signed(otherKey, load(otherKey.id.ID())), errSealed},
+		{"in the clear to a keyed mesh", bob, signed(plain, load(plain.id.ID())), errSealed},
 		{"sealed to an open mesh", plain, honest, ErrLoad},
 	}
 	for _, tt := range tests {
@@ -95,10 +101,74 @@ func TestBeaconRefuses(t *testing.T) {
 
 func TestForgedSignatureIsRefused(t *testing.T) {
 	alice, bob := beaconsOf(t, "home"), beaconsOf(t, "home")
-	d := must(alice.encode(&Load{Node: alice.id.ID(), Seq: 1}, epoch))
+	d := signed(alice, &Load{Node: alice.id.ID(), Seq: 1})
 	d[40] ^= 1 // inside the signature
 	if _, err := bob.decode(d, epoch, anyNews); !errors.Is(err, errBeacon) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Two nodes need one signature each way; from then on a MAC says whose a report is.
+func TestOneSignatureEachWay(t *testing.T) {
+	for name, keys := range map[string][]Key{"open": nil, "keyed": {NewKey()}} {
+		t.Run(name, func(t *testing.T) {
+			alice, bob := beaconsOf(t, "home", keys...), beaconsOf(t, "home", keys...)
+			say := func(from, to *beacons, seq uint64) byte {
+				l := &Load{Node: from.id.ID(), Incarnation: 1, Seq: seq, Running: int(seq)}
+				d := must(must(from.encode(l, epoch)).to(to.id.ID()))
+				got, err := to.decode(d, epoch, anyNews)
+				if err != nil || !reflect.DeepEqual(got, l) {
+					t.Errorf("report %d: %+v, %v", seq, got, err)
+				}
+				return d[0]
+			}
+			kinds := []byte{say(alice, bob, 1), say(bob, alice, 2), say(alice, bob, 3), say(bob, alice, 4)}
+			if want := []byte{beaconSigned, beaconPaired, beaconPaired, beaconPaired}; !bytes.Equal(kinds, want) {
+				t.Errorf("kinds %v, want %v", kinds, want)
+			}
+			again := beaconsOf(t, "home", keys...) // bob after a restart
+			again.id = bob.id
+			if kind := say(alice, again, 5); kind != beaconPaired {
+				t.Errorf("to a node that restarted: %d", kind)
+			}
+		})
+	}
+}
+
+func TestPairedRefuses(t *testing.T) {
+	alice, bob, carol, mallory := beaconsOf(t, "home"), beaconsOf(t, "home"), beaconsOf(t, "home"), beaconsOf(t, "home")
+	l := &Load{Node: alice.id.ID(), Incarnation: 1, Seq: 1}
+	honest := paired(alice, bob, l)
+	const proof = 1 + 32
+	flipped := bytes.Clone(honest)
+	flipped[proof] ^= 1
+	grown := bytes.Clone(honest)
+	grown[len(grown)-1] ^= 1
+	// Mallory is a member, too, and has a key of its own with Bob.
+	forged := paired(mallory, bob, l)
+	copy(forged[1:], alice.id.Public())
+	foreign := newBeacons(alice.id, "office", alice.sealer)
+	for name, c := range map[string]struct {
+		by *beacons
+		d  []byte
+	}{
+		"another proof":              {bob, flipped},
+		"another report":             {bob, grown},
+		"by another member":          {bob, forged},
+		"in another's name":          {bob, paired(mallory, bob, l)},
+		"for another member":         {carol, honest},
+		"of another mesh":            {bob, paired(foreign, newBeacons(bob.id, "office", bob.sealer), l)},
+		"back to who has said it":    {alice, honest},
+		"a MAC as a signature":       {bob, append([]byte{beaconSigned}, honest[1:]...)},
+		"a signature taken as a MAC": {bob, append([]byte{beaconPaired}, signed(alice, l)[1:]...)},
+		"cut":                        {bob, honest[:proof+macSize]},
+	} {
+		if got, err := c.by.decode(c.d, epoch, anyNews); err == nil || got != nil {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	if got, err := bob.decode(honest, epoch, anyNews); err != nil || got == nil {
+		t.Errorf("the honest one: %v", err)
 	}
 }
 
@@ -108,7 +178,7 @@ func TestBeaconsPassDuringRotation(t *testing.T) {
 	old, new := NewKey(), NewKey()
 	a, b := beaconsOf(t, "home", old, new), beaconsOf(t, "home", new, old)
 	for _, pair := range [][2]*beacons{{a, b}, {b, a}} {
-		d := must(pair[0].encode(&Load{Node: pair[0].id.ID(), Seq: 1}, epoch))
+		d := signed(pair[0], &Load{Node: pair[0].id.ID(), Seq: 1})
 		if _, err := pair[1].decode(d, epoch, anyNews); err != nil {
 			t.Error(err)
 		}
@@ -116,7 +186,7 @@ func TestBeaconsPassDuringRotation(t *testing.T) {
 	if err := b.sealer.ring.RemoveKey(old.Gossip("home")); err != nil {
 		t.Fatal(err)
 	}
-	d := must(a.encode(&Load{Node: a.id.ID(), Seq: 2}, epoch))
+	d := signed(a, &Load{Node: a.id.ID(), Seq: 2})
 	if _, err := b.decode(d, epoch, anyNews); !errors.Is(err, errSealed) {
 		t.Errorf("the removed key still opens: %v", err)
 	}
@@ -125,7 +195,7 @@ func TestBeaconsPassDuringRotation(t *testing.T) {
 func TestBeaconKeyIsNotTheGossipKey(t *testing.T) {
 	k := NewKey()
 	b := beaconsOf(t, "home", k)
-	d := must(b.encode(&Load{Node: b.id.ID(), Seq: 1}, epoch))
+	d := signed(b, &Load{Node: b.id.ID(), Seq: 1})
 	ring, err := memberlist.NewKeyring(nil, k.Gossip("home"))
 	if err != nil {
 		t.Fatal(err)
@@ -139,9 +209,11 @@ func TestBeaconKeyIsNotTheGossipKey(t *testing.T) {
 func FuzzBeacon(f *testing.F) {
 	key := NewKey()
 	open, keyed := beaconsOf(f, "home"), beaconsOf(f, "home", key)
-	f.Add(must(open.encode(&Load{Node: open.id.ID(), Seq: 1}, epoch)), false)
-	f.Add(must(keyed.encode(&Load{Node: keyed.id.ID(), Seq: 1}, epoch)), true)
-	f.Add([]byte{beaconVersion}, true)
+	f.Add(signed(open, &Load{Node: open.id.ID(), Seq: 1}), false)
+	f.Add(signed(keyed, &Load{Node: keyed.id.ID(), Seq: 1}), true)
+	f.Add(paired(open, open, &Load{Node: open.id.ID(), Seq: 1}), false)
+	f.Add(paired(keyed, keyed, &Load{Node: keyed.id.ID(), Seq: 1}), true)
+	f.Add([]byte{beaconSigned}, true)
 	f.Fuzz(func(t *testing.T, d []byte, sealed bool) {
 		b := open
 		if sealed {
@@ -169,15 +241,25 @@ func BenchmarkBeacon(b *testing.B) {
 	to.sealer = from.sealer
 	l := fullLoad()
 	l.Node = from.id.ID()
-	d := must(from.encode(l, epoch))
-	b.Run("send", func(b *testing.B) {
+	for name, d := range map[string][]byte{"signed": signed(from, l), "paired": paired(from, to, l)} {
+		b.Run("receive/"+name, func(b *testing.B) {
+			for b.Loop() {
+				must(to.decode(d, epoch, anyNews))
+			}
+		})
+	}
+	d := signed(from, l)
+	for name, id := range map[string]NodeID{"signed": "nobody", "paired": to.id.ID()} {
+		b.Run("send/"+name, func(b *testing.B) {
+			for b.Loop() {
+				must(must(from.encode(l, epoch)).to(id))
+			}
+		})
+	}
+	b.Run("send/next of the same", func(b *testing.B) {
+		s := must(from.encode(l, epoch))
 		for b.Loop() {
-			must(from.encode(l, epoch))
-		}
-	})
-	b.Run("receive", func(b *testing.B) {
-		for b.Loop() {
-			must(to.decode(d, epoch, anyNews))
+			must(s.to(to.id.ID()))
 		}
 	})
 	b.Run("repeat", func(b *testing.B) {

@@ -145,7 +145,14 @@ func (m *Mesh) Keyed() bool { return m.keys.on() }
 
 // Addrs are the gossip addresses of the other members that are alive, to be
 // remembered for the next start.
-func (m *Mesh) Addrs() []netip.AddrPort { return targets(m.View()) }
+func (m *Mesh) Addrs() []netip.AddrPort {
+	list := targets(m.View())
+	out := make([]netip.AddrPort, len(list))
+	for i, t := range list {
+		out[i] = t.addr
+	}
+	return out
+}
 
 // Allow reports whether a node may use the peer listener: members may, and this
 // node itself. It is meant for [identity.Identity.ServerTLS].

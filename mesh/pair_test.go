@@ -119,7 +119,7 @@ func TestGarbageOnTheGossipPort(t *testing.T) {
 				case 0: // for the gossip engine: every message type
 					b = append(append(bytes.Clone(head), byte(i/4%16)), b...)
 				case 1: // a beacon
-					b = append([]byte{ourByte, beaconVersion}, b...)
+					b = append([]byte{ourByte, beaconSigned}, b...)
 				case 2: // sealed by nobody
 					b = append(append(bytes.Clone(head), 1), b...)
 				}

@@ -77,15 +77,19 @@ func (m *Mesh) sendBeacons(ctx context.Context) {
 	}
 }
 
-func (m *Mesh) sendBeacon(l *Load, to []netip.AddrPort, now time.Time) {
-	b, err := m.beacons.encode(l, now)
+func (m *Mesh) sendBeacon(l *Load, to []target, now time.Time) {
+	statement, err := m.beacons.encode(l, now)
 	if err != nil {
 		m.log.Error("make load report", "err", err)
 		return
 	}
-	for _, addr := range to {
-		if err := m.transport.send(b, addr); err != nil {
-			m.log.Debug("send load report", "to", addr, "err", err)
+	for _, t := range to {
+		b, err := statement.to(t.id)
+		if err == nil {
+			err = m.transport.send(b, t.addr)
+		}
+		if err != nil {
+			m.log.Debug("send load report", "to", t.addr, "err", err)
 		}
 	}
 }

@@ -76,7 +76,7 @@ func TestEchoesAreForWhoAgreedOnThem(t *testing.T) {
 	if sizes, _ := e.heard(known); !slices.Equal(sizes, []int{1232}) {
 		t.Errorf("heard %v", sizes)
 	}
-	if e.take([]byte{beaconVersion, 0}, from, now) {
+	if e.take([]byte{beaconSigned, 0}, from, now) {
 		t.Error("a beacon was taken for an echo")
 	}
 	for range 2 * maxTokens {
