@@ -1,13 +1,12 @@
 package lane
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,28 +14,27 @@ import (
 	"time"
 )
 
-// maxHead bounds the head of an answer, bytes; unlimited is its body's.
-const (
-	maxHead   = 256 << 10
-	unlimited = math.MaxInt64
-)
+// maxHead bounds the head of an answer, bytes.
+const maxHead = 256 << 10
 
 // conn is one connection of a Transport, used by one request at a time.
 type conn struct {
 	net.Conn
-	bare   net.Conn        // below TLS: what is cut, and looked at
-	sys    syscall.RawConn // of bare; nil: it cannot be looked at
-	limit  *io.LimitedReader
-	in     *bufio.Reader
-	out    []byte
-	host   string
-	once   sync.Once
-	closed func()    // of the Transport's books
-	since  time.Time // that it is idle
+	bare  net.Conn        // below TLS: what is cut, and looked at
+	sys   syscall.RawConn // of bare; nil: it cannot be looked at
+	look  func(fd uintptr) bool
+	quiet bool   // what look found
+	buf   []byte // what was read, from
+	from  int
+	out   []byte
+	host  string
+	once  sync.Once
+	t     *Transport
+	since time.Time // that it is idle
 }
 
-func newConn(raw net.Conn, host string) *conn {
-	c := &conn{Conn: raw, bare: raw, host: host, limit: &io.LimitedReader{R: raw, N: maxHead}}
+func newConn(t *Transport, raw net.Conn, host string) *conn {
+	c := &conn{Conn: raw, bare: raw, host: host, t: t}
 	if t, ok := raw.(interface{ NetConn() net.Conn }); ok {
 		c.bare = t.NetConn()
 	}
@@ -45,8 +43,32 @@ func newConn(raw net.Conn, host string) *conn {
 			c.sys = sys
 		}
 	}
-	c.in = bufio.NewReaderSize(c.limit, 4<<10)
 	return c
+}
+
+// pending is how many bytes were read and not taken.
+func (c *conn) pending() int { return len(c.buf) - c.from }
+
+// fill reads what there is, and waits for it.
+func (c *conn) fill() error {
+	if c.from > 0 {
+		c.buf = append(c.buf[:0], c.buf[c.from:]...)
+		c.from = 0
+	}
+	if cap(c.buf)-len(c.buf) < 512 {
+		grown := make([]byte, len(c.buf), max(4<<10, 2*cap(c.buf)))
+		copy(grown, c.buf)
+		c.buf = grown
+	}
+	n, err := c.Conn.Read(c.buf[len(c.buf):cap(c.buf)])
+	c.buf = c.buf[:len(c.buf)+n]
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
 }
 
 // cut ends the connection at once, from any goroutine: TLS's own Close would
@@ -54,7 +76,7 @@ func newConn(raw net.Conn, host string) *conn {
 func (c *conn) cut() {
 	c.once.Do(func() {
 		_ = c.bare.Close()
-		c.closed()
+		c.t.leave(c.host)
 	})
 }
 
@@ -63,9 +85,9 @@ const withBody = 32 << 10
 
 // send writes the request.
 func (c *conn) send(req *http.Request) error {
-	b := c.out[:0]
+	b, target := c.out[:0], target(req.URL)
 	b = append(append(b, orGet(req.Method)...), ' ')
-	b = append(b, req.URL.RequestURI()...)
+	b = append(b, target...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	host := req.Host
 	if host == "" {
@@ -88,7 +110,7 @@ func (c *conn) send(req *http.Request) error {
 		return err
 	}
 	b = append(b, "\r\n"...)
-	if strings.ContainsAny(host, "\r\n ") || strings.ContainsAny(req.URL.RequestURI(), "\r\n ") {
+	if strings.ContainsAny(host, "\r\n ") || strings.ContainsAny(target, "\r\n ") {
 		return fmt.Errorf("lane: a space in the request line or in %q", host)
 	}
 	n := length(req)
@@ -119,6 +141,14 @@ func (c *conn) send(req *http.Request) error {
 		}
 	}
 	return nil
+}
+
+// target is what a request line asks for.
+func target(u *url.URL) string {
+	if u.Opaque == "" && u.RawPath == "" && u.RawQuery == "" && !u.ForceQuery && plainPath(u.Path) {
+		return u.Path
+	}
+	return u.RequestURI()
 }
 
 func orGet(method string) string {

@@ -6,7 +6,7 @@ import "net/http"
 // body of known length up to most bytes.
 func Fits(req *http.Request, most int64) bool {
 	n := length(req)
-	if req.Method != http.MethodPost || n < 0 || n > most || req.URL.RawQuery != "" || !plainPath([]byte(req.URL.EscapedPath())) ||
+	if req.Method != http.MethodPost || n < 0 || n > most || req.URL.RawQuery != "" || !plainPath(req.URL.EscapedPath()) ||
 		len(req.Header) > plainHeaders/2 {
 		return false
 	}

@@ -162,12 +162,12 @@ var lower = func() map[string]string {
 	return m
 }()
 
-func plainPath(p []byte) bool {
+func plainPath[T string | []byte](p T) bool {
 	if len(p) == 0 || p[0] != '/' || len(p) > 256 {
 		return false
 	}
-	for i, c := range p {
-		switch {
+	for i := range len(p) {
+		switch c := p[i]; {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == ':', c == '@':
 		case c == '/' || c == '.':
 			if i > 0 && (p[i-1] == '/' || p[i-1] == '.') {

@@ -99,11 +99,25 @@ func (w *response) FlushError() error {
 // Flush implements http.Flusher.
 func (w *response) Flush() { _ = w.FlushError() }
 
-// SetReadDeadline is for [http.ResponseController].
-func (w *response) SetReadDeadline(t time.Time) error { return w.x.conn.SetReadDeadline(t) }
+// SetReadDeadline is for [http.ResponseController]; it counts from the next
+// read on.
+func (w *response) SetReadDeadline(t time.Time) error {
+	watch := &w.x.watch
+	watch.mu.Lock()
+	defer watch.mu.Unlock()
+	if watch.done != nil {
+		return nil // nothing is left to read but the client's leaving
+	}
+	w.x.reading.want = t
+	return nil
+}
 
-// SetWriteDeadline is for [http.ResponseController].
-func (w *response) SetWriteDeadline(t time.Time) error { return w.x.conn.SetWriteDeadline(t) }
+// SetWriteDeadline is for [http.ResponseController]; it counts from the next
+// write on.
+func (w *response) SetWriteDeadline(t time.Time) error {
+	w.x.writing.want = t
+	return nil
+}
 
 // bodied reports whether an answer of that status has a body.
 func bodied(status int) bool {
@@ -192,7 +206,7 @@ func (w *response) put(b []byte) {
 	if w.err != nil || len(b) == 0 {
 		return
 	}
-	_, w.err = w.x.conn.Write(b)
+	w.err = w.x.write(b)
 }
 
 // finish ends the answer of a handler that returned; false: no other request

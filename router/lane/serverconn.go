@@ -29,7 +29,47 @@ type serverConn struct {
 	phase atomic.Int32
 	watch watch
 
+	reading, writing deadline
+
 	unread bool // the last answer is out, and its request's body is not read
+}
+
+// deadline is one of a connection's two. It is set when it is about to count:
+// most requests are there in one piece, and wait for nothing.
+type deadline struct{ want, is time.Time }
+
+// slack is how much later than it is a deadline may have to be before it is
+// set anew.
+const slack = time.Second
+
+// due reports whether the deadline has to be set to what is wanted.
+func (d *deadline) due() bool {
+	if d.want.Equal(d.is) || !d.is.IsZero() && d.want.After(d.is) && d.want.Sub(d.is) < slack {
+		return false
+	}
+	d.is = d.want
+	return true
+}
+
+// read reads from the connection by the deadline.
+func (x *serverConn) read(p []byte) (int, error) {
+	if x.reading.due() {
+		if err := x.conn.SetReadDeadline(x.reading.is); err != nil {
+			return 0, err
+		}
+	}
+	return x.conn.Read(p)
+}
+
+// write writes to the connection by the deadline.
+func (x *serverConn) write(p []byte) error {
+	if x.writing.due() {
+		if err := x.conn.SetWriteDeadline(x.writing.is); err != nil {
+			return err
+		}
+	}
+	_, err := x.conn.Write(p)
+	return err
 }
 
 // Phases of a connection: Shutdown ends those between requests.
@@ -79,7 +119,7 @@ func (x *serverConn) run() {
 				_ = x.conn.Close() // it promised
 				return
 			}
-			if x.phase.CompareAndSwap(serving, ended) {
+			if x.phase.CompareAndSwap(serving, ended) && x.conn.SetDeadline(time.Time{}) == nil {
 				x.s.rest.give(&begun{Conn: x.conn, read: bytes.Clone(x.buf[x.from:])})
 			}
 			return
@@ -153,11 +193,12 @@ func (x *serverConn) next() (*http.Request, error) {
 				return nil, nil //nolint:nilnil // says so
 			}
 			x.from += end + 4
-			return req, x.conn.SetReadDeadline(time.Time{})
+			x.reading.want = time.Time{}
+			return req, nil
 		}
 		// What comes byte by byte is no client of ours.
 		if len(have) > plainHead || tried && len(have) < 16 {
-			return nil, x.conn.SetReadDeadline(time.Time{})
+			return nil, nil //nolint:nilnil // as above
 		}
 		if err := x.fill(time.Until(deadline)); err != nil {
 			return nil, err
@@ -167,9 +208,7 @@ func (x *serverConn) next() (*http.Request, error) {
 
 // fill reads what there is, and waits for it at most for a while.
 func (x *serverConn) fill(within time.Duration) error {
-	if err := x.conn.SetReadDeadline(time.Now().Add(within)); err != nil {
-		return err
-	}
+	x.reading.want = time.Now().Add(within)
 	if x.from > 0 {
 		x.buf = append(x.buf[:0], x.buf[x.from:]...)
 		x.from = 0
@@ -179,7 +218,7 @@ func (x *serverConn) fill(within time.Duration) error {
 		copy(grown, x.buf)
 		x.buf = grown
 	}
-	n, err := x.conn.Read(x.buf[len(x.buf):cap(x.buf)])
+	n, err := x.read(x.buf[len(x.buf):cap(x.buf)])
 	x.buf = x.buf[:len(x.buf)+n]
 	if n > 0 {
 		return nil
@@ -191,6 +230,7 @@ func (x *serverConn) fill(within time.Duration) error {
 func (x *serverConn) serve(req *http.Request) (keep bool) {
 	ctx, cancel := context.WithCancel(x.ctx)
 	defer cancel()
+	x.writing.want = time.Time{}
 	req.RemoteAddr, req.TLS = x.addr, x.state
 	b := &requestBody{x: x, left: req.ContentLength, cancel: cancel}
 	if b.left > 0 {
@@ -268,7 +308,7 @@ func (b *requestBody) take(p []byte) (n int, err error) {
 		n = copy(p, x.buf[x.from:])
 		x.from += n
 	} else {
-		n, err = x.conn.Read(p)
+		n, err = x.read(p)
 	}
 	b.left -= int64(n)
 	return n, err
@@ -284,16 +324,18 @@ func (b *requestBody) drain() bool {
 	if b.left == 0 {
 		return true
 	}
-	if b.left > maxUnread || b.x.conn.SetReadDeadline(time.Now().Add(lingering)) != nil {
+	if b.left > maxUnread {
 		return false
 	}
+	b.x.reading.want = time.Now().Add(lingering)
 	var p [4 << 10]byte
 	for b.left > 0 {
 		if _, err := b.take(p[:]); err != nil {
 			return false
 		}
 	}
-	return b.x.conn.SetReadDeadline(time.Time{}) == nil
+	b.x.reading.want = time.Time{}
+	return true
 }
 
 func (b *requestBody) Close() error { return nil }
@@ -305,18 +347,23 @@ type watch struct {
 
 	mu     sync.Mutex
 	cancel context.CancelFunc // nil: not armed
+	since  time.Time          // that it is armed
+	set    bool               // the timer is, be it by an earlier request
 	done   chan struct{}      // of the look that runs; nil: none does
 	gone   bool               // the client left, or the connection broke
 }
 
 // watchAfter is how long a request runs unwatched.
-const watchAfter = 3 * time.Millisecond
+const watchAfter = 20 * time.Millisecond
 
 func (w *watch) arm(cancel context.CancelFunc) {
 	w.mu.Lock()
-	w.cancel = cancel
-	w.mu.Unlock()
-	w.timer.Reset(watchAfter)
+	defer w.mu.Unlock()
+	w.cancel, w.since = cancel, time.Now()
+	if !w.set {
+		w.set = true
+		w.timer.Reset(watchAfter)
+	}
 }
 
 // look reads until something comes: the next request's first bytes, which are
@@ -324,12 +371,22 @@ func (w *watch) arm(cancel context.CancelFunc) {
 func (x *serverConn) look() {
 	w := &x.watch
 	w.mu.Lock()
+	w.set = false
 	if w.cancel == nil || w.done != nil || x.from < len(x.buf) {
 		w.mu.Unlock() // over, or the next request is here: its client is, too
 		return
 	}
+	if early := watchAfter - time.Since(w.since); early > 0 {
+		w.set = true // that was an earlier request's timer
+		w.timer.Reset(early)
+		w.mu.Unlock()
+		return
+	}
 	done, cancel := make(chan struct{}), w.cancel
 	w.done = done
+	if x.reading.want = (time.Time{}); x.reading.due() {
+		_ = x.conn.SetReadDeadline(time.Time{})
+	}
 	w.mu.Unlock()
 	defer close(done)
 	var first [1]byte
@@ -348,7 +405,6 @@ func (x *serverConn) look() {
 
 // disarm ends the watch and returns when nobody reads the connection any more.
 func (w *watch) disarm(x *serverConn) {
-	w.timer.Stop()
 	w.mu.Lock()
 	w.cancel = nil
 	done := w.done
@@ -359,6 +415,7 @@ func (w *watch) disarm(x *serverConn) {
 	_ = x.conn.SetReadDeadline(time.Unix(1, 0))
 	<-done
 	_ = x.conn.SetReadDeadline(time.Time{})
+	x.reading = deadline{}
 	w.mu.Lock()
 	w.done = nil
 	w.mu.Unlock()

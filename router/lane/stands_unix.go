@@ -13,12 +13,14 @@ func (c *conn) stands() bool {
 	if c.sys == nil {
 		return false
 	}
-	quiet := false
-	err := c.sys.Read(func(fd uintptr) bool {
-		var b [1]byte
-		n, err := syscall.Read(int(fd), b[:])
-		quiet = n <= 0 && (errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EWOULDBLOCK))
-		return true // do not wait
-	})
-	return err == nil && quiet
+	if c.look == nil {
+		c.look = func(fd uintptr) bool {
+			var b [1]byte
+			n, err := syscall.Read(int(fd), b[:])
+			c.quiet = n <= 0 && (errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EWOULDBLOCK))
+			return true // do not wait
+		}
+	}
+	c.quiet = false
+	return c.sys.Read(c.look) == nil && c.quiet
 }

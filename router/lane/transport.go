@@ -3,7 +3,6 @@ package lane
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -37,6 +36,14 @@ var ErrTooBig = errors.New("lane: the head of an answer is too long")
 
 // ErrFull means that the host has as many connections as it may.
 var ErrFull = errors.New("lane: all connections are in use")
+
+// ErrDial means that there was no connection: nothing was sent.
+var ErrDial = errors.New("lane: no connection")
+
+type dialError struct{ error }
+
+func (e *dialError) Unwrap() error        { return e.error }
+func (e *dialError) Is(target error) bool { return target == ErrDial } //nolint:errorlint // is it this very one
 
 // RoundTrip implements http.RoundTripper. The request is sent again over a new
 // connection only when a kept one turns out to be closed before it took any.
@@ -111,82 +118,22 @@ func (t *Transport) exchange(c *conn, req *http.Request, trace *httptrace.Client
 	// Also after a failed write: a server that does not want the body says so
 	// and closes.
 	for {
-		c.limit.N = maxHead
-		resp, err := http.ReadResponse(c.in, req)
+		x, err := c.answer(req)
 		if err != nil {
-			if c.limit.N <= 0 {
-				err = ErrTooBig
-			}
 			if werr != nil {
 				err = werr
 			}
 			return fail(err)
 		}
-		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
-			c.limit.N = unlimited
-			return t.answer(c, resp, stop, werr == nil), nil
-		}
-		if trace != nil && trace.Got1xxResponse != nil {
+		if resp := &x.Response; resp.StatusCode >= http.StatusOK || resp.StatusCode == http.StatusSwitchingProtocols {
+			x.begin(ctx, stop, werr == nil)
+			return resp, nil
+		} else if trace != nil && trace.Got1xxResponse != nil {
 			if err := trace.Got1xxResponse(resp.StatusCode, textproto.MIMEHeader(resp.Header)); err != nil {
 				return fail(err)
 			}
 		}
 	}
-}
-
-// answer makes resp give its connection back when its body ends.
-func (t *Transport) answer(c *conn, resp *http.Response, stop func() bool, keep bool) *http.Response {
-	b := &body{inner: resp.Body, c: c, t: t, stop: stop, ctx: resp.Request.Context()}
-	b.keep = keep && !resp.Close && resp.StatusCode != http.StatusSwitchingProtocols
-	if resp.Body == http.NoBody {
-		b.end(true)
-		return resp
-	}
-	resp.Body = b
-	return resp
-}
-
-// body is the body of an answer. Close may be called while Read waits.
-type body struct {
-	inner io.ReadCloser
-	c     *conn
-	t     *Transport
-	stop  func() bool
-	ctx   context.Context //nolint:containedctx // of the one request that the body belongs to
-	keep  bool
-	once  sync.Once
-	err   error // sticks
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	if b.err != nil {
-		return 0, b.err
-	}
-	n, err := b.inner.Read(p)
-	if err != nil {
-		if err != io.EOF && b.ctx.Err() != nil { //nolint:errorlint // io.Reader's contract is the bare value
-			err = context.Cause(b.ctx)
-		}
-		b.err = err
-		b.end(err == io.EOF) //nolint:errorlint // as above
-	}
-	return n, err
-}
-
-// Close gives up what has not been read, and the connection with it.
-func (b *body) Close() error {
-	b.end(false)
-	return nil
-}
-
-func (b *body) end(whole bool) {
-	b.once.Do(func() {
-		if b.stop() && whole && b.keep && b.c.in.Buffered() == 0 {
-			b.t.put(b.c)
-			return
-		}
-		b.c.cut()
-	})
 }
 
 // conn takes a kept connection that still stands, or makes one.
@@ -209,11 +156,9 @@ func (t *Transport) conn(ctx context.Context, host string) (c *conn, kept bool, 
 	raw, err := t.Dial(ctx, host)
 	if err != nil {
 		t.leave(host)
-		return nil, false, err
+		return nil, false, &dialError{err}
 	}
-	c = newConn(raw, host)
-	c.closed = func() { t.leave(host) }
-	return c, false, nil
+	return newConn(t, raw, host), false, nil
 }
 
 func (t *Transport) enter(host string) bool {
