@@ -1,7 +1,6 @@
 package router
 
 import (
-	"slices"
 	"sync"
 	"time"
 
@@ -54,7 +53,8 @@ func (w *warmth) cached(q *Request, v *mesh.View) map[mesh.NodeID]int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var out map[mesh.NodeID]int
-	for i, p := range slices.Backward(q.Prefixes) {
+	for i := len(q.Prefixes) - 1; i >= 0; i-- {
+		p := q.Prefixes[i]
 		x, ok := w.recent[p]
 		if !ok {
 			x, ok = w.older[p]

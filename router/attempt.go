@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
 )
 
@@ -101,15 +100,8 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 	doubt := context.AfterFunc(c.Context(), func() { flow.allow(min(doubted, r.config.StreamIdle)) })
 	return &answer{
 		member: c.Member, status: resp.StatusCode, header: resp.Header,
-		body:    watchedReader{causeReader{resp.Body, client, ctx}, flow},
-		load:    func() *mesh.Load { return readLoad(resp.Trailer) },
-		drained: func() bool { return resp.Trailer.Get(headerRefused) == RefusedDraining },
-		close: func() {
-			doubt()
-			flow.stop()
-			cancel(nil)
-			_ = resp.Body.Close()
-		},
+		body: &watchedReader{resp.Body, client, ctx, flow},
+		resp: resp, doubt: doubt, dog: flow, cancel: cancel,
 	}, nil
 }
 
@@ -217,6 +209,7 @@ func (r *Router) attemptHere(client context.Context, f *flight, c Candidate, pro
 				}
 			},
 		},
+		cancel: cancel,
 	}
 	if f.path == Exact {
 		j.takeUp(f.takeup)
@@ -239,19 +232,13 @@ func (r *Router) attemptHere(client context.Context, f *flight, c Candidate, pro
 		if err != nil {
 			e.Err = cause(client, ctx, err)
 		}
-		a.close()
+		a.Close()
 		cancel(nil)
 		return nil, e
 	}
-	dog := newWatchdog(cancel, ErrSilent, r.config.StreamIdle, nil)
-	a.member = c.Member
-	a.body = watchedReader{causeReader{a.body, client, ctx}, dog}
-	release := a.close
-	a.close = func() {
-		dog.stop()
-		cancel(nil)
-		release()
-	}
+	a.member, a.cancel = c.Member, cancel
+	a.dog = newWatchdog(cancel, ErrSilent, r.config.StreamIdle, nil)
+	a.body = &watchedReader{a.body, client, ctx, a.dog}
 	return a, nil
 }
 
@@ -264,22 +251,8 @@ func cause(client, ctx context.Context, err error) error {
 		}
 		return ErrClientGone
 	}
-	if c := context.Cause(ctx); c != nil && !errors.Is(c, context.Canceled) {
+	if c := context.Cause(ctx); c != nil && !errors.Is(c, context.Canceled) && !errors.Is(c, backend.ErrFrozen) {
 		return c
 	}
 	return err
-}
-
-// causeReader turns read errors into their cause.
-type causeReader struct {
-	io.Reader
-	client, ctx context.Context
-}
-
-func (r causeReader) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader's contract is the bare value
-		err = cause(r.client, r.ctx, err)
-	}
-	return n, err
 }

@@ -26,16 +26,17 @@ type budget struct {
 }
 
 // enter counts a request in; the caller calls leave once.
-func (b *budget) enter() (leave func()) {
+func (b *budget) enter() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.active++
 	b.serve()
-	return func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.active--
-	}
+}
+
+func (b *budget) leave() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.active--
 }
 
 // retry waits until one more retry is allowed. err != nil: ctx has ended and

@@ -1,7 +1,7 @@
 package router
 
 import (
-	"crypto/rand"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
@@ -64,7 +64,7 @@ func forwarded(route wire.Route) bool {
 // its way.
 func (r *Router) serveForwarded(w *trip, req *http.Request, route wire.Route) {
 	id := requestID(req)
-	w.Header().Set(headerRequestID, id)
+	w.Header()[headerRequestID] = w.value(id)
 	w.named(id)
 	// The body is read before anything can wait: only then does an HTTP/1.1
 	// server notice that its client has left.
@@ -90,7 +90,7 @@ func (r *Router) serveForwarded(w *trip, req *http.Request, route wire.Route) {
 		},
 		route: route, peek: peek, body: body, header: callerHeaders(req.Header), only: req.Header.Get(headerNode),
 		off: r.config.NoContinue || strings.EqualFold(req.Header.Get(headerContinue), "off"),
-		log: r.log.With("request", id), trip: w,
+		log: r.log, trip: w,
 	}
 	if werr := r.restrict(f); werr != nil {
 		writeError(w, route.Kind.Dialect(), werr)
@@ -120,7 +120,24 @@ func requestID(req *http.Request) string {
 	if id := req.Header.Get(headerRequestID); id != "" && len(id) <= 64 && strings.IndexFunc(id, notIDRune) < 0 {
 		return id
 	}
-	return rand.Text()
+	return newID()
+}
+
+// idLetters are those of base32 (RFC 4648).
+const idLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+
+// newID makes an id that no other request of any node has: 120 random bits. It
+// is a name and no secret.
+func newID() string {
+	var id [24]byte
+	for i := 0; i < len(id); {
+		for n, x := 0, rand.Uint64(); n < 12; n++ {
+			id[i] = idLetters[x&31]
+			x >>= 5
+			i++
+		}
+	}
+	return string(id[:])
 }
 
 func notIDRune(c rune) bool {

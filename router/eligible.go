@@ -97,12 +97,12 @@ func (r *Router) restrict(f *flight) *wire.Error {
 		}
 		f.Only = m.ID
 	}
-	f.Cloud = inCloud(v, f.peek.Model, f.Key)
-	s := r.Snapshot(f.Request)
-	switch {
-	case f.Cloud && len(cloudCandidates(&f.Request, &s)) == 0:
-		return wire.ErrCloud(f.peek.Model)
-	case f.Since == "":
+	if f.Cloud = inCloud(v, f.peek.Model, f.Key); f.Cloud {
+		if s := r.Snapshot(f.Request); len(cloudCandidates(&f.Request, &s)) == 0 {
+			return wire.ErrCloud(f.peek.Model)
+		}
+	}
+	if f.Since == "" {
 		return nil
 	}
 	holders, known := v.Holders(f.Key), false

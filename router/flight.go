@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -29,8 +30,8 @@ type flight struct {
 	pause    time.Duration // before the next round, see again.go
 	answerer Candidate     // who gives the answer
 	failed   bool          // the last try failed by no refusal: the next one is a retry
-	log      *slog.Logger
-	trip     *trip // what is told of it
+	log      *slog.Logger  // the router's
+	trip     *trip         // what is told of it
 
 	// An answer that broke off; see resume.go.
 	story     story
@@ -47,6 +48,9 @@ type flight struct {
 	same      bool          // the node that failed has got its second chance
 	off       bool          // the client, or this node, wants no continuation
 }
+
+// logger is for what is told of this request. Most have nothing to tell.
+func (f *flight) logger() *slog.Logger { return f.log.With("request", f.ID) }
 
 // trial is a try that speaks against asking its node again.
 type trial struct {
@@ -91,11 +95,45 @@ type answer struct {
 	status int
 	header http.Header
 	body   io.Reader
-	// close ends the attempt and releases what it holds.
-	close func()
-	// load reads the owner's load from the trailers, after the body's end.
-	load func() *mesh.Load
-	// drained tells, after the body's end, that the owner has handed the
-	// answer over; nil: it never does.
-	drained func() bool
+	meter  *meter // of this node's own answer, nil for others'
+
+	// Of another node's answer: its response, whose trailers come with the
+	// body's end.
+	resp *http.Response
+
+	dog    *watchdog               // over the body; nil: nobody watches
+	doubt  func() bool             // ends the doubt about the member
+	cancel context.CancelCauseFunc // of the attempt
+}
+
+// Close ends the attempt and releases what it holds.
+func (a *answer) Close() {
+	if a.doubt != nil {
+		a.doubt()
+	}
+	if a.dog != nil {
+		a.dog.stop()
+	}
+	if a.cancel != nil {
+		a.cancel(nil)
+	}
+	if a.meter != nil {
+		a.meter.Close()
+	} else {
+		_ = a.resp.Body.Close()
+	}
+}
+
+// load reads the owner's load from the trailers, after the body's end.
+func (a *answer) load() *mesh.Load {
+	if a.resp == nil {
+		return nil
+	}
+	return readLoad(a.resp.Trailer)
+}
+
+// drained tells, after the body's end, that the owner has handed the answer
+// over.
+func (a *answer) drained() bool {
+	return a.resp != nil && a.resp.Trailer.Get(headerRefused) == RefusedDraining
 }

@@ -50,25 +50,32 @@ type leases struct {
 	all map[*lease]struct{}
 }
 
-type lease struct{ cancel context.CancelCauseFunc }
+// lease is a context that can be ended early.
+type lease struct {
+	context.Context //nolint:containedctx // it is one
+	end             context.CancelCauseFunc
+	of              *leases
+}
 
-// take derives a context from parent that end cancels, too. The caller calls
-// drop once.
-func (l *leases) take(parent context.Context) (ctx context.Context, drop func()) {
-	ctx, cancel := context.WithCancelCause(parent)
-	own := &lease{cancel}
+// take derives a context from parent that end cancels, too. The caller drops it
+// once.
+func (l *leases) take(parent context.Context) *lease {
+	own := &lease{of: l}
+	own.Context, own.end = context.WithCancelCause(parent)
 	l.mu.Lock()
 	if l.all == nil {
 		l.all = make(map[*lease]struct{})
 	}
 	l.all[own] = struct{}{}
 	l.mu.Unlock()
-	return ctx, func() {
-		l.mu.Lock()
-		delete(l.all, own)
-		l.mu.Unlock()
-		cancel(nil)
-	}
+	return own
+}
+
+func (own *lease) drop() {
+	own.of.mu.Lock()
+	delete(own.of.all, own)
+	own.of.mu.Unlock()
+	own.end(nil)
 }
 
 // end cancels all contexts that were taken and not dropped.
@@ -76,6 +83,6 @@ func (l *leases) end(cause error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for own := range l.all {
-		own.cancel(cause)
+		own.end(cause)
 	}
 }

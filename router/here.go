@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 )
 
 // FromHere reports whether a request comes from this machine, by its address
@@ -19,8 +20,10 @@ func FromHere(req *http.Request) bool {
 		return false
 	}
 	host := req.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
+	if strings.IndexByte(host, ':') >= 0 {
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
 	}
 	if host == "localhost" {
 		return true

@@ -61,35 +61,49 @@ func (l *Ledger) Dispatch(node mesh.NodeID, w Work) (done func()) {
 			if e == entry {
 				list[i] = list[len(list)-1]
 				list[len(list)-1] = nil
-				l.sent[node] = list[:len(list)-1]
+				list = list[:len(list)-1]
 				break
 			}
 		}
-		if len(l.sent[node]) == 0 {
+		if len(list) == 0 && len(l.sent) > maxEmpty {
 			delete(l.sent, node)
+		} else {
+			l.sent[node] = list
 		}
 	}
 }
+
+// maxEmpty is how many nodes keep their place in the books though nothing is on
+// its way to them.
+const maxEmpty = 1024
 
 // Outstanding lists, by node, the work that the node's own report cannot have
 // counted yet.
 func (l *Ledger) Outstanding(v *mesh.View) map[mesh.NodeID][]Work {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.sent) == 0 {
-		return nil
-	}
-	out := make(map[mesh.NodeID][]Work, len(l.sent))
+	var out map[mesh.NodeID][]Work
 	for id, list := range l.sent {
-		var heard time.Time
-		if m, ok := v.Member(id); ok {
-			heard = m.Heard
+		if len(list) == 0 {
+			continue
 		}
+		var since time.Time // what was sent before it is counted
+		if m, ok := v.Member(id); ok {
+			since = m.Heard.Add(-settle)
+		}
+		late := make([]Work, 0, len(list))
 		for _, w := range list {
-			if heard.Before(w.Sent.Add(settle)) {
-				out[id] = append(out[id], *w)
+			if since.Before(w.Sent) {
+				late = append(late, *w)
 			}
 		}
+		if len(late) == 0 {
+			continue
+		}
+		if out == nil {
+			out = make(map[mesh.NodeID][]Work)
+		}
+		out[id] = late
 	}
 	return out
 }

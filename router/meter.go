@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"sync"
@@ -28,11 +29,14 @@ type meter struct {
 	chunks  int
 	started time.Time
 	once    sync.Once
-	verdict func(ok bool) // is told at the end whether Ollama did its work; not when others ended it
+	usage   wire.Usage // after the end
+
+	ctx    context.Context //nolint:containedctx // of the job
+	router *Router
 }
 
-func newMeter(j *job, resp *http.Response, leave func(backend.Usage), local Backend, verdict func(ok bool)) *meter {
-	m := &meter{resp: resp, job: j, leave: leave, local: local, started: time.Now(), verdict: verdict}
+func newMeter(ctx context.Context, r *Router, j *job, resp *http.Response, leave func(backend.Usage)) *meter {
+	m := &meter{resp: resp, job: j, leave: leave, local: r.backend, started: time.Now(), ctx: ctx, router: r}
 	if streamed(resp.Header) {
 		m.scanner, m.tail = wire.NewScanner(j.kind.Framing(), 0), wire.NewTail(j.kind)
 	}
@@ -41,8 +45,14 @@ func newMeter(j *job, resp *http.Response, leave func(backend.Usage), local Back
 
 func (m *meter) Read(p []byte) (int, error) {
 	n, err := m.resp.Body.Read(p)
-	if n > 0 && m.job.kind.Inference() {
+	switch {
+	case n == 0 || !m.job.kind.Inference():
+	case m.scanner != nil:
 		m.look(p[:n])
+	case len(m.whole) == 0 && err == io.EOF:
+		m.usage, _ = wire.BodyUsage(m.job.kind, p[:n]) // all of it is here
+	case len(m.whole)+n <= wholeLimit:
+		m.whole = append(m.whole, p[:n]...)
 	}
 	if err == io.EOF {
 		m.verdict(m.tail == nil || m.tail.Ended() || m.tail.Runaway())
@@ -53,13 +63,15 @@ func (m *meter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (m *meter) look(p []byte) {
-	if m.scanner == nil {
-		if len(m.whole)+len(p) <= wholeLimit {
-			m.whole = append(m.whole, p...)
-		}
-		return
+// verdict books whether Ollama did its work; not when others ended it, and an
+// error of the request's own says nothing about the node.
+func (m *meter) verdict(ok bool) {
+	if m.ctx.Err() == nil && m.resp.StatusCode < http.StatusBadRequest && m.job.kind.Inference() {
+		m.router.judge(ok)
 	}
+}
+
+func (m *meter) look(p []byte) {
 	_, _ = m.scanner.Write(p) // never fails
 	for {
 		frame, ok := m.scanner.Next()
@@ -77,16 +89,16 @@ func (m *meter) look(p []byte) {
 // end leaves the gate, once.
 func (m *meter) end() {
 	m.once.Do(func() {
-		var usage wire.Usage
-		if m.tail != nil {
-			usage = m.tail.Usage()
-			if usage.OutputTokens == 0 {
-				usage.OutputTokens = m.chunks // OpenAI's streams tell only when asked
+		switch {
+		case m.tail != nil:
+			m.usage = m.tail.Usage()
+			if m.usage.OutputTokens == 0 {
+				m.usage.OutputTokens = m.chunks // OpenAI's streams tell only when asked
 			}
-		} else {
-			usage, _ = wire.BodyUsage(m.job.kind, m.whole)
+		case len(m.whole) > 0:
+			m.usage, _ = wire.BodyUsage(m.job.kind, m.whole)
 		}
-		m.leave(backend.Usage{Usage: usage, Took: time.Since(m.started)})
+		m.leave(backend.Usage{Usage: m.usage, Took: time.Since(m.started)})
 	})
 }
 

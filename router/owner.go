@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
+	"net/url"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
-	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
@@ -30,6 +28,9 @@ type job struct {
 	takeup           *takeup         // an answer to go on with, in place of a body
 	waits            context.Context // if set, ends the wait at the gate, and nothing once it is let in
 	admitted         func()          // if set, is called when the gate has let it in
+	// cancel ends the context that the job is executed under.
+	cancel context.CancelCauseFunc
+	heirs  *heirs // of lives, while it waits for the answer's head
 }
 
 // takeUp makes the job one that goes on with t, under the headers that the
@@ -72,35 +73,19 @@ func (r *Router) execute(ctx context.Context, j *job) (*answer, error) {
 		}
 		j.body, j.length, closing = bytes.NewReader(body), int64(len(body)), tag
 	}
-	var connected atomic.Bool
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
-	wait, end := context.WithCancelCause(httptrace.WithClientTrace(ctx, trace))
-	req, err := http.NewRequestWithContext(wait, j.method, j.path, j.body)
-	if err != nil {
-		end(nil)
-		leave(backend.Usage{})
-		return nil, err
+	req := newRequest(ctx, j.method, &url.URL{Path: j.path}, j.header, j.body, j.length)
+	if j.kind.Inference() { // what changes models may have been done
+		r.lives.enter(r.backend.Life(), j)
 	}
-	// Inference only: what changes models may have been done.
-	believe := func() bool { return true }
-	if j.kind.Inference() {
-		believe = context.AfterFunc(r.backend.Life(), func() { end(backend.ErrFrozen) })
-	}
-	req.Header = j.header
-	req.ContentLength = j.length
 	resp, err := r.backend.Do(req) //nolint:bodyclose // the meter closes it
-	believe()
-	verdict := func(ok bool) {
-		if ctx.Err() == nil && j.kind.Inference() {
-			r.judge(ok)
-		}
-	}
+	r.lives.leave(j)
 	if err != nil {
-		verdict(false)
+		if frozen := errors.Is(context.Cause(ctx), backend.ErrFrozen); (frozen || ctx.Err() == nil) && j.kind.Inference() {
+			r.judge(false)
+		}
 		leave(backend.Usage{})
-		frozen := errors.Is(context.Cause(wait), backend.ErrFrozen)
-		end(nil)
-		if (frozen || !connected.Load()) && ctx.Err() == nil {
+		frozen := errors.Is(context.Cause(ctx), backend.ErrFrozen)
+		if frozen || errors.Is(err, backend.ErrUnreached) && ctx.Err() == nil {
 			r.backend.Poke()
 			return nil, fmt.Errorf("%w: %w", errDown, err)
 		}
@@ -112,20 +97,33 @@ func (r *Router) execute(ctx context.Context, j *job) (*answer, error) {
 	if closing != "" {
 		resp.Header.Set(headerClosing, closing)
 	}
-	switch { // 4xx and a full queue say nothing about the node
-	case resp.StatusCode >= http.StatusInternalServerError && resp.StatusCode != http.StatusServiceUnavailable:
-		verdict(false)
-		verdict = func(bool) {}
-	case resp.StatusCode >= http.StatusBadRequest:
-		verdict = func(bool) {}
+	if resp.StatusCode >= http.StatusInternalServerError && resp.StatusCode != http.StatusServiceUnavailable && j.kind.Inference() {
+		r.judge(false)
 	}
-	m := newMeter(j, resp, leave, r.backend, verdict)
-	return &answer{
-		status: resp.StatusCode, header: resp.Header, body: m,
-		close: func() { m.Close(); end(nil) },
-		load:  func() *mesh.Load { return nil },
-	}, nil
+	m := newMeter(ctx, r, j, resp, leave)
+	return &answer{status: resp.StatusCode, header: resp.Header, body: m, meter: m}, nil
 }
+
+// newRequest is [http.NewRequestWithContext] for a URL that need not be parsed
+// and a body of known length. The body is not closed.
+func newRequest(ctx context.Context, method string, u *url.URL, header http.Header, body io.Reader, length int64) *http.Request {
+	proto := http.Request{
+		Method: method, URL: u, Host: u.Host, Header: header, ContentLength: length, Body: http.NoBody,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}
+	if text, ok := body.(*bytes.Reader); ok && length > 0 {
+		proto.Body = &payload{*text}
+		proto.GetBody = func() (io.ReadCloser, error) { return &payload{*text}, nil }
+	} else if length != 0 {
+		proto.Body = io.NopCloser(body)
+	}
+	return proto.WithContext(ctx)
+}
+
+// payload is a body in memory.
+type payload struct{ bytes.Reader }
+
+func (*payload) Close() error { return nil }
 
 // refusal reads why the local gate (or a dead Ollama) refused a job.
 func refusal(err error) (reason string, retry time.Duration, ok bool) {
@@ -186,8 +184,9 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 	}
 	// The owner's part in the request ends with ctx: when the ingress gives
 	// up, this handler's context ends, and so does the work on the GPU.
-	ctx, drop := r.lent.take(req.Context())
-	defer drop()
+	lease := r.lent.take(req.Context())
+	defer lease.drop()
+	ctx := lease.Context
 	waits, ticket := r.tickets.take(ctx)
 	defer ticket.drop()
 	queue := make(chan sign, 1)
@@ -220,6 +219,7 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 			ticket.drop()
 			tell(sign{phase: "running"})
 		},
+		cancel: lease.end,
 	}
 	if taken == nil && j.length > 0 && j.length <= readAhead {
 		// Only with the body read does an HTTP/1.1 server notice that the
@@ -267,14 +267,14 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 				r.refuse(w, req, res.err)
 				return
 			}
-			defer res.answer.close()
+			defer res.answer.Close()
 			status, became = res.answer.status, OutcomeCut
 			became = r.answerPeer(ctx, w, res.answer)
 			return
 		}
 	}
 	if res := <-done; res.answer != nil { // soon: its context has ended
-		res.answer.close()
+		res.answer.Close()
 	}
 }
 
@@ -346,7 +346,7 @@ func (r *Router) answerPeer(ctx context.Context, w http.ResponseWriter, a *answe
 		if err != nil {
 			panic(http.ErrAbortHandler)
 		}
-		a.close()
+		a.Close()
 		writeLoad(h, r.backend.Load())
 		w.WriteHeader(a.status)
 		if _, err := w.Write(body); err != nil {
@@ -373,7 +373,7 @@ func (r *Router) answerPeer(ctx context.Context, w http.ResponseWriter, a *answe
 			}
 		}
 		if err == io.EOF {
-			a.close() // counts the request out before the report is written
+			a.Close() // counts the request out before the report is written
 			if text := loadText(r.backend.Load()); text != "" {
 				h.Set(http.TrailerPrefix+headerLoad, text)
 			}

@@ -21,9 +21,11 @@ const maxSpent = 3
 // dispatch carries f to the best candidate, and on to the next when one fails,
 // until the client has its answer or an error.
 func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
-	defer r.budget.enter()()
-	ctx, drop := r.guests.take(req.Context())
-	defer drop()
+	r.budget.enter()
+	defer r.budget.leave()
+	lease := r.guests.take(req.Context())
+	defer lease.drop()
+	ctx := lease.Context
 	out := &relay{w: w, flush: http.NewResponseController(w), f: f, r: r}
 	var last *AttemptError
 	for {
@@ -128,7 +130,7 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 		}
 		return e
 	}
-	defer a.close()
+	defer a.Close()
 	f.spent++
 	f.answerer, f.alone = c, time.Time{}
 	believed := 0
@@ -157,14 +159,15 @@ func (r *Router) note(f *flight, e *AttemptError) {
 		r.ledger.Failed(e.Node, time.Now())
 	}
 	if errors.Is(e.Err, ErrClientGone) {
-		f.log.Debug("client left", "node", e.Name, "phase", e.Phase.String())
+		f.logger().Debug("client left", "node", e.Name, "phase", e.Phase.String())
 		return
 	}
 	level := slog.LevelDebug // a refusal is everyday
 	if e.Sick() {
 		level = slog.LevelInfo
 	}
-	f.log.Log(context.Background(), level, "attempt failed", "node", e.Name, "phase", e.Phase.String(), "err", e.Err,
+	log := f.logger()
+	log.Log(context.Background(), level, "attempt failed", "node", e.Name, "phase", e.Phase.String(), "err", e.Err,
 		"status", e.Status, "refusal", e.Refusal, "attempt", f.attempts)
 }
 

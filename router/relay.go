@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
@@ -35,17 +36,22 @@ func (o *relay) copy(a *answer) *AttemptError {
 // copyWhole relays an unstreamed answer. Nothing reaches the client before all
 // of it is there, so a node that dies inside it costs a retry, not an answer.
 func (o *relay) copyWhole(a *answer) *AttemptError {
-	body, err := io.ReadAll(io.LimitReader(a.body, maxWhole+1))
+	buf := bufferPool.Get().(*[]byte)
+	defer bufferPool.Put(buf)
+	body, err := readWhole(a, *buf)
 	if err != nil {
 		return o.broken(a, PhaseHeader, err)
 	}
 	o.commit(a)
-	if len(body) <= wholeLimit {
+	switch {
+	case a.meter != nil:
+		o.f.trip.used(a.meter.usage, 0)
+	case len(body) <= wholeLimit:
 		usage, _ := wire.BodyUsage(o.f.route.Kind, body)
 		o.f.trip.used(usage, 0)
 	}
 	if int64(len(body)) <= maxWhole {
-		o.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		o.w.Header()["Content-Length"] = o.f.trip.value(strconv.Itoa(len(body)))
 	}
 	o.w.WriteHeader(a.status)
 	if _, err := o.w.Write(body); err != nil {
@@ -58,6 +64,24 @@ func (o *relay) copyWhole(a *answer) *AttemptError {
 		panic(http.ErrAbortHandler)
 	}
 	return nil
+}
+
+// readWhole reads a body of at most maxWhole bytes; of a longer one it reads one
+// more. A small one lies in buf.
+func readWhole(a *answer, buf []byte) ([]byte, error) {
+	n := 0
+	for n < len(buf) {
+		m, err := a.body.Read(buf[n:])
+		n += m
+		if err == io.EOF {
+			return buf[:n], nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	more, err := io.ReadAll(io.LimitReader(a.body, maxWhole+1-int64(n)))
+	return slices.Concat(buf, more), err
 }
 
 // maxWhole bounds how much of an unstreamed answer waits in memory for its
@@ -122,7 +146,7 @@ func (o *relay) copyFrames(a *answer) *AttemptError {
 			return o.broken(a, o.phase(), err)
 		case tail.Ended():
 			return nil
-		case a.drained != nil && a.drained():
+		case a.drained():
 			return o.broken(a, o.phase(), ErrDraining)
 		case tail.Runaway():
 			return nil
@@ -171,8 +195,8 @@ func (o *relay) commit(a *answer) {
 
 func (o *relay) mark(node string) {
 	h := o.w.Header()
-	h.Set(headerNode, node)
-	h.Set(headerAttempts, strconv.Itoa(o.f.attempts))
+	h[headerNode] = o.f.trip.value(node)
+	h[headerAttempts] = o.f.trip.value(strconv.Itoa(o.f.attempts))
 	if o.f.restarted {
 		h.Set(headerContinued, Restart.String())
 	}

@@ -67,7 +67,7 @@ func (r *Router) broke(out *relay, f *flight, e *AttemptError) bool {
 	}
 	f.continued++
 	r.continued.broke(lossOf(e), path.String())
-	f.log.Info("answer broke off", "node", e.Name, "err", e.Err, "path", path.String(), "tokens", f.story.tokens, "break", f.continued)
+	f.logger().Info("answer broke off", "node", e.Name, "err", e.Err, "path", path.String(), "tokens", f.story.tokens, "break", f.continued)
 	switch path {
 	case Refuse:
 		r.lose(out, f, e, why)
@@ -174,7 +174,7 @@ func (r *Router) finish(out *relay, f *flight, e *AttemptError) {
 	}
 	c := f.compose()
 	frames := c.End(c.Note(nil, noteText(f.continued, Finish)), end)
-	f.log.Info("answer finished here", "node", e.Name, "tokens", s.tokens)
+	f.logger().Info("answer finished here", "node", e.Name, "tokens", s.tokens)
 	r.ended(f, out.send(frames) == nil)
 }
 

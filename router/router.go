@@ -152,6 +152,7 @@ type Router struct {
 	described descriptions
 	journal   *journal
 	pulses    pulses
+	lives     lives        // of the local Ollama
 	maxBody   atomic.Int64 // bytes, see Config.MaxBody
 }
 

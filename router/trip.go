@@ -29,6 +29,20 @@ type trip struct {
 	span, try Span // of the request and of its running try; nil: nobody follows
 
 	pieces atomic.Int64 // of text that the client has, while the answer streams
+
+	values [6]string // of header fields
+	valued int
+}
+
+// value is a header field's value, for a name in canonical form. It is what
+// [http.Header.Set] makes of a text, without an allocation of its own.
+func (t *trip) value(text string) []string {
+	if t.valued == len(t.values) {
+		return []string{text}
+	}
+	t.values[t.valued] = text
+	t.valued++
+	return t.values[t.valued-1 : t.valued : t.valued]
 }
 
 // named notes the id of a request; one without is not kept.

@@ -97,18 +97,23 @@ func (w *watchdog) stop() {
 	w.timer.Stop()
 }
 
-// watchedReader feeds its watchdog with every byte that comes.
+// watchedReader feeds its watchdog with every byte that comes, and turns read
+// errors into their cause.
 type watchedReader struct {
 	io.Reader
-	dog *watchdog
+	client, ctx context.Context
+	dog         *watchdog
 }
 
-func (r watchedReader) Read(p []byte) (int, error) {
+func (r *watchedReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
-	if err != nil {
-		r.dog.stop()
-	} else {
+	if err == nil {
 		r.dog.feed()
+		return n, nil
+	}
+	r.dog.stop()
+	if err != io.EOF { //nolint:errorlint // io.Reader's contract is the bare value
+		err = cause(r.client, r.ctx, err)
 	}
 	return n, err
 }

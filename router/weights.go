@@ -101,7 +101,8 @@ func (c *conversations) weights(kind wire.Kind, prefixes []uint64) Weights {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// The whole prompt asked again is a new conversation that begins alike.
-	for _, p := range slices.Backward(prefixes[:len(prefixes)-1]) {
+	for i := len(prefixes) - 2; i >= 0; i-- {
+		p := prefixes[i]
 		if w, ok := c.recent[p]; ok {
 			return w
 		}

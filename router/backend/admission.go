@@ -20,6 +20,7 @@ type Admission struct {
 	draining bool
 	running  []*Entry
 	decided  []*Entry
+	told     []*Entry // by the last Settle: its memory is used again
 	seq      uint64
 	served   [2]uint64 // highest tag that got a slot, by class
 	changes  uint64    // grows whenever a forecast would change
@@ -170,7 +171,8 @@ func (a *Admission) waitsFor(id string) bool {
 }
 
 // Settle starts whatever may start and returns every entry whose fate was
-// decided since the last call: running, or refused while it waited.
+// decided since the last call: running, or refused while it waited. They are
+// valid until the next call.
 func (a *Admission) Settle(now time.Time) []*Entry {
 	for e := a.next(now); e != nil; e = a.next(now) {
 		a.account(now)
@@ -182,9 +184,9 @@ func (a *Admission) Settle(now time.Time) []*Entry {
 		a.decided = append(a.decided, e)
 		a.changes++
 	}
-	decided := a.decided
-	a.decided = nil
-	return decided
+	clear(a.told)
+	a.told, a.decided = a.decided, a.told[:0]
+	return a.told
 }
 
 // account brings the integral of active models up to now.

@@ -53,6 +53,7 @@ type Backend struct {
 	life     life
 	limits   Limits                             // as configured
 	hardware atomic.Pointer[hardware.Inventory] // nil before Run
+	prior    atomic.Pointer[prior]              // the last one asked for
 	file     string
 	log      *slog.Logger
 }
@@ -131,8 +132,21 @@ func (b *Backend) speed(_ string, m *mesh.Model) Speed {
 	if s.Samples >= TrustedSamples || hw == nil {
 		return s
 	}
-	_, share := hw.CouldRun(m.Need(0, 1))
-	return s.Blend(hardware.Prior(*hw, m.Size, share))
+	known := b.prior.Load()
+	if known == nil || known.model != m || known.hw != hw {
+		_, share := hw.CouldRun(m.Need(0, 1))
+		known = &prior{model: m, hw: hw}
+		known.decode, known.prefill = hardware.Prior(*hw, m.Size, share)
+		b.prior.Store(known)
+	}
+	return s.Blend(known.decode, known.prefill)
+}
+
+// prior is what hardware promises for a model; it reads lists of devices.
+type prior struct {
+	model           *mesh.Model
+	hw              *hardware.Inventory
+	decode, prefill float64
 }
 
 // Run watches, publishes to p (nil: to nobody) and remembers until ctx ends;

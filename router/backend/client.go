@@ -9,8 +9,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/lane"
@@ -22,6 +24,9 @@ var ErrLoop = errors.New("backend: this address is a kage-mesh node, not an Olla
 
 // ErrStatus says that Ollama answered a question of ours with an error.
 var ErrStatus = errors.New("backend: unexpected status from ollama")
+
+// ErrUnreached says that there was no connection to Ollama: nothing was sent.
+var ErrUnreached = errors.New("backend: no connection to ollama")
 
 // Bounds of the answers that the node itself asks for. A catalog entry has some
 // hundred bytes; a verbose show carries the vocabulary, which is megabytes.
@@ -42,6 +47,7 @@ const (
 type Client struct {
 	base      *url.URL
 	transport http.RoundTripper
+	lane      *lane.Transport // the same; nil: it is another
 }
 
 // NewClient makes a client for the Ollama at base (see [ParseHost]). A nil
@@ -50,7 +56,9 @@ func NewClient(base *url.URL, transport http.RoundTripper) *Client {
 	if transport == nil {
 		transport = NewTransport(base)
 	}
-	return &Client{base: base, transport: transport}
+	c := &Client{base: base, transport: transport}
+	c.lane, _ = transport.(*lane.Transport) //nolint:errcheck // nil when it is not
+	return c
 }
 
 // NewTransport is the transport for inference. It has no limit on the time to
@@ -86,15 +94,44 @@ func (c *Client) Base() *url.URL { return c.base }
 // not changed. Redirects are not followed. Cancelling req's context stops
 // Ollama's work at its next token.
 func (c *Client) Do(req *http.Request) (*http.Response, error) {
-	out := req.WithContext(req.Context())
+	if c.lane == nil {
+		return c.traced(c.rewritten(req))
+	}
+	resp, err := c.lane.RoundTrip(c.rewritten(req))
+	if errors.Is(err, lane.ErrDial) {
+		return nil, &unreached{err}
+	}
+	return resp, err
+}
+
+// traced sends req by net/http's transport.
+func (c *Client) traced(req *http.Request) (*http.Response, error) {
+	var connected atomic.Bool
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
+	resp, err := c.transport.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
+	if err != nil && !connected.Load() {
+		return nil, &unreached{err}
+	}
+	return resp, err
+}
+
+// unreached is why there was no connection.
+type unreached struct{ error }
+
+func (e *unreached) Unwrap() error        { return e.error }
+func (e *unreached) Is(target error) bool { return target == ErrUnreached } //nolint:errorlint // is it this very one
+
+// rewritten is req as Ollama gets it.
+func (c *Client) rewritten(req *http.Request) *http.Request {
 	u := *c.base
 	u.Path = strings.TrimSuffix(u.Path, "/") + req.URL.Path
 	if c.base.Path == "" {
 		u.RawPath = req.URL.RawPath
 	}
 	u.RawQuery = req.URL.RawQuery
+	out := *req
 	out.URL, out.Host, out.RequestURI = &u, "", ""
-	out.Header = make(http.Header, len(req.Header))
+	out.Header = make(http.Header, len(req.Header)+1)
 	for k, vs := range req.Header {
 		switch k {
 		case "Origin", "Referer", "Cookie", "Host", "Expect", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest":
@@ -102,9 +139,11 @@ func (c *Client) Do(req *http.Request) (*http.Response, error) {
 			out.Header[k] = vs
 		}
 	}
-	out.Header[hopHeader] = []string{"1"}
-	return c.transport.RoundTrip(out)
+	out.Header[hopHeader] = hopValue
+	return &out
 }
+
+var hopValue = []string{"1"}
 
 // hopHeader tells a kage-mesh that was given to us as Ollama that this is a
 // loop; Ollama ignores it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
@@ -89,9 +90,14 @@ func (g *Gate) Enter(ctx context.Context, w Work) (leave func(Usage), err error)
 		g.mu.Unlock()
 		return nil, g.refuse(r)
 	}
-	e.fate, e.news = make(chan struct{}), make(chan struct{}, 1)
 	g.settle(now)
 	started := e.Running()
+	if !started {
+		e.fate, e.news = make(chan struct{}), make(chan struct{}, 1)
+		if e.done { // refused in the same moment
+			close(e.fate)
+		}
+	}
 	g.mu.Unlock()
 	g.changed()
 	if !started {
@@ -150,8 +156,12 @@ func (g *Gate) wait(ctx context.Context, e *Entry) error {
 }
 
 func (g *Gate) leaver(e *Entry) func(Usage) {
-	var once sync.Once
-	return func(u Usage) { once.Do(func() { g.leave(e, u) }) }
+	var left atomic.Bool
+	return func(u Usage) {
+		if left.CompareAndSwap(false, true) {
+			g.leave(e, u)
+		}
+	}
 }
 
 func (g *Gate) leave(e *Entry, u Usage) {

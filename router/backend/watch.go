@@ -54,6 +54,7 @@ type Watcher struct {
 	asked    time.Time // last /api/ps
 	backoff  time.Duration
 	stalls   int
+	poked    bool   // the next look was brought forward as far as it goes
 	tags     []byte // last /api/tags, to see that nothing changed
 	listed   mesh.Catalog
 	shapes   map[string]Shape     // by digest
@@ -130,11 +131,16 @@ func (w *Watcher) Run(ctx context.Context) error {
 	for {
 		if len(w.pending) == 0 || time.Until(w.due()) <= 0 {
 			timer.Reset(time.Until(w.due()))
+			poke := w.poke
+			if w.poked {
+				poke = nil // a busy node is poked with every request
+			}
 			select {
 			case <-ctx.Done():
 				return nil
 			case <-timer.C:
-			case <-w.poke:
+			case <-poke:
+				w.poked = true
 				if soonest := w.asked.Add(pokeGap); w.psAt.After(soonest) {
 					w.psAt = soonest
 				}
@@ -145,6 +151,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 				continue
 			}
 		}
+		w.poked = false
 		w.step(ctx, time.Now())
 		if ctx.Err() != nil {
 			return nil

@@ -70,13 +70,17 @@ func (a *admission) enter(name string, key *apikeys.Key, zone Zone, now time.Tim
 	}
 	a.running++
 	a.clients[name] = mine + 1
-	var once sync.Once
-	return func() { once.Do(func() { a.leave(name) }) }, 0, ""
+	left := false
+	return func() { a.leave(name, &left) }, 0, ""
 }
 
-func (a *admission) leave(name string) {
+func (a *admission) leave(name string, left *bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if *left {
+		return
+	}
+	*left = true
 	a.running--
 	if a.clients[name]--; a.clients[name] <= 0 {
 		delete(a.clients, name)

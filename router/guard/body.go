@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -108,6 +107,14 @@ func ReadBody(req *http.Request, limit int64) ([]byte, *wire.Error) {
 	if !ok {
 		return wire.Decode(encoding, req.Body, limit)
 	}
+	if n := req.ContentLength; encoding == "" && n > 0 && n <= small {
+		h.size += n
+		body := make([]byte, n)
+		if _, err := io.ReadFull(req.Body, body); err != nil {
+			return nil, wire.ErrCorrupt(err)
+		}
+		return body, nil
+	}
 	s := &spool{hold: h}
 	defer s.close()
 	if werr := wire.DecodeTo(s, encoding, req.Body, limit); werr != nil {
@@ -130,10 +137,10 @@ func ReadBody(req *http.Request, limit int64) ([]byte, *wire.Error) {
 // bodyRate after a first grace.
 type steady struct {
 	io.ReadCloser
-	deadline func(time.Time) error
-	started  time.Time
-	got      int64
-	set      bool
+	control *http.ResponseController
+	started time.Time
+	got     int64
+	set     bool
 }
 
 const (
@@ -150,7 +157,7 @@ func (s *steady) Read(p []byte) (int, error) {
 	if least := s.started.Add(2*bodyIdle + time.Duration(s.got/bodyRate)*time.Second); least.Before(by) {
 		by = least
 	}
-	if s.deadline(by) == nil {
+	if s.control.SetReadDeadline(by) == nil {
 		s.set = true
 	}
 	n, err := s.ReadCloser.Read(p)
@@ -164,7 +171,7 @@ func (s *steady) Read(p []byte) (int, error) {
 func (s *steady) clear() {
 	if s.set {
 		s.set = false
-		_ = s.deadline(time.Time{})
+		_ = s.control.SetReadDeadline(time.Time{})
 	}
 }
 
@@ -199,8 +206,4 @@ func (w *writer) arm() {
 		w.armed = now
 		_ = w.control.SetWriteDeadline(now.Add(writeIdle)) // a recorder has none
 	}
-}
-
-func withHold(ctx context.Context, h *hold) context.Context {
-	return context.WithValue(ctx, holdKey{}, h)
 }

@@ -30,16 +30,23 @@ type callerKey struct{}
 
 // From is the caller of a request that came through a guard.
 func From(ctx context.Context) (Caller, bool) {
-	c, ok := ctx.Value(callerKey{}).(Caller)
-	return c, ok
+	c, ok := ctx.Value(callerKey{}).(*Caller)
+	if !ok {
+		return Caller{}, false
+	}
+	return *c, true
 }
 
-// forwardedBy are the headers by which a proxy says that it speaks for another.
+// forwarded reports whether a header is one of those by which a proxy says that it speaks for another.
 // A proxy on this machine (or a tunnel to the internet) makes every caller look
 // as if it were here; a caller that is here does not send them.
-var forwardedBy = []string{
-	"X-Forwarded-For", "Forwarded", "X-Real-Ip", "Via", "X-Forwarded-Host", "X-Forwarded-Proto",
-	"Cf-Connecting-Ip", "True-Client-Ip", "X-Client-Ip", "Tailscale-User-Login",
+func forwarded(name string) bool {
+	switch name {
+	case "X-Forwarded-For", "Forwarded", "X-Real-Ip", "Via", "X-Forwarded-Host", "X-Forwarded-Proto",
+		"Cf-Connecting-Ip", "True-Client-Ip", "X-Client-Ip", "Tailscale-User-Login":
+		return true
+	}
+	return false
 }
 
 // zones tells where callers are.
@@ -55,8 +62,11 @@ func (z zones) of(req *http.Request) (Zone, netip.Addr) {
 		return Outside, netip.Addr{}
 	}
 	addr := ap.Addr().Unmap().WithZone("")
-	proxied := slices.ContainsFunc(forwardedBy, func(h string) bool { return len(req.Header[h]) > 0 })
-	zone := z.at(addr, localAddr(req))
+	proxied := false
+	for name, values := range req.Header {
+		proxied = proxied || len(values) > 0 && forwarded(name)
+	}
+	zone := z.at(addr, req)
 	if !proxied {
 		return zone, addr
 	}
@@ -69,10 +79,11 @@ func (z zones) of(req *http.Request) (Zone, netip.Addr) {
 	default:
 		return zone, addr
 	}
-	return min(zone, z.at(seen, netip.Addr{}), LAN), seen
+	return min(zone, z.at(seen, nil), LAN), seen
 }
 
-func (z zones) at(addr, local netip.Addr) Zone {
+// at is the zone of an address that req came from directly; nil: it did not.
+func (z zones) at(addr netip.Addr, req *http.Request) Zone {
 	switch {
 	case addr.IsLoopback():
 		return Here
@@ -80,7 +91,7 @@ func (z zones) at(addr, local netip.Addr) Zone {
 		return Trusted
 	case addr.IsPrivate(), addr.IsLinkLocalUnicast():
 		return LAN
-	case shared.Contains(addr) && shared.Contains(local):
+	case req != nil && shared.Contains(addr) && shared.Contains(localAddr(req)):
 		return LAN // a tailnet: both ends have such an address
 	}
 	for _, p := range z.subnets() {

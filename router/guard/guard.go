@@ -125,7 +125,10 @@ func (g *Guard) Listener(l net.Listener) net.Listener {
 // Handler lets next serve what the policy allows.
 func (g *Guard) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		defer busyConn(req)()
+		if c := connOf(req); c != nil {
+			c.serving.Add(1)
+			defer c.served()
+		}
 		defer Contain(g.log)
 		g.serve(w, req, next)
 	})
@@ -189,13 +192,14 @@ func (g *Guard) serve(w http.ResponseWriter, req *http.Request, next http.Handle
 		refuse("policy", e)
 		return
 	}
-	caller := Caller{Name: nameOf(addr), Addr: addr, Zone: zone, Key: key}
+	v := &visit{Context: req.Context(), caller: Caller{Name: nameOf(addr), Addr: addr, Zone: zone, Key: key}}
+	caller := &v.caller
 	caller.Owner = zone == Here && ask.Direct || key.Has(apikeys.Admin)
 	if key != nil {
 		caller.Name = "key:" + key.Name
 	}
 	if area == Open || area == Control || area == Metrics {
-		next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), callerKey{}, caller)))
+		next.ServeHTTP(w, req.WithContext(v))
 		return
 	}
 	leave, retry, why := g.admission.enter(caller.Name, key, zone, time.Now())
@@ -204,22 +208,46 @@ func (g *Guard) serve(w http.ResponseWriter, req *http.Request, next http.Handle
 		return
 	}
 	defer leave()
-	g.pass(w, req, caller, next)
+	g.pass(w, req, v, next)
+}
+
+// visit is the context of a request that may go on, with all that the guard
+// keeps for it.
+type visit struct {
+	context.Context //nolint:containedctx // it is one
+	caller          Caller
+	hold            hold
+	body            steady
+	writer          writer
+	bounded         bool // hold counts
+}
+
+// Value implements context.Context.
+func (v *visit) Value(key any) any {
+	switch key {
+	case callerKey{}:
+		return &v.caller
+	case holdKey{}:
+		if v.bounded {
+			return &v.hold
+		}
+	}
+	return v.Context.Value(key)
 }
 
 // pass hands a request to the handler, with its body and answer bounded.
-func (g *Guard) pass(w http.ResponseWriter, req *http.Request, caller Caller, next http.Handler) {
-	h := &hold{memory: g.memory, client: caller.Name, zone: caller.Zone, spool: g.config.Spool}
-	defer h.drop()
-	ctx := withHold(context.WithValue(req.Context(), callerKey{}, caller), h)
-	req = req.WithContext(ctx)
-	control := http.NewResponseController(w)
+func (g *Guard) pass(w http.ResponseWriter, req *http.Request, v *visit, next http.Handler) {
+	v.hold = hold{memory: g.memory, client: v.caller.Name, zone: v.caller.Zone, spool: g.config.Spool}
+	v.bounded = true
+	defer v.hold.drop()
+	req = req.WithContext(v)
+	v.writer = writer{ResponseWriter: w, control: http.NewResponseController(w)}
 	if req.Body != nil && req.Body != http.NoBody {
-		body := &steady{ReadCloser: req.Body, deadline: control.SetReadDeadline}
-		defer body.clear()
-		req.Body = body
+		v.body = steady{ReadCloser: req.Body, control: v.writer.control}
+		defer v.body.clear()
+		req.Body = &v.body
 	}
-	next.ServeHTTP(&writer{ResponseWriter: w, control: control}, req)
+	next.ServeHTTP(&v.writer, req)
 }
 
 // key looks a credential up. unknown reports that one was shown which is no key

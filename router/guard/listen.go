@@ -276,15 +276,14 @@ func (g *Guard) ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// busy marks the connection of a request as in use until it is called back.
-func busyConn(req *http.Request) func() {
-	c, ok := req.Context().Value(connKey{}).(*conn)
-	if !ok {
-		return func() {}
-	}
-	c.serving.Add(1)
-	return func() {
-		c.touched.Store(time.Now().UnixNano())
-		c.serving.Add(-1)
-	}
+// connOf is the connection of a request; nil: it is none of ours.
+func connOf(req *http.Request) *conn {
+	c, _ := req.Context().Value(connKey{}).(*conn) //nolint:errcheck // nil when there is none
+	return c
+}
+
+// served ends the use of a connection by a request.
+func (c *conn) served() {
+	c.touched.Store(time.Now().UnixNano())
+	c.serving.Add(-1)
 }

@@ -81,7 +81,9 @@ func direct(header string) bool {
 // and the root's dot; "" when it has no sane form.
 func hostname(header string) string {
 	host := header
-	if h, port, err := net.SplitHostPort(header); err == nil {
+	if strings.IndexByte(header, ':') < 0 {
+		// no port: nothing to split
+	} else if h, port, err := net.SplitHostPort(header); err == nil {
 		if strings.IndexFunc(port, func(r rune) bool { return r < '0' || r > '9' }) >= 0 {
 			return ""
 		}

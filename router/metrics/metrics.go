@@ -41,6 +41,7 @@ type Metrics struct {
 	perToken      *prometheus.HistogramVec
 
 	models, owners *names
+	lines          lines
 }
 
 // Buckets in seconds. A 72B model on a CPU is loaded for minutes and writes
@@ -106,38 +107,6 @@ func New(c Config) *Metrics {
 // Handler serves the page.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
-}
-
-// Observe counts a request that has ended.
-func (m *Metrics) Observe(r router.Record) {
-	model, owner := m.model(r), m.owners.bounded(r.Owner)
-	m.requests.WithLabelValues(r.Route, model, owner, strconv.Itoa(r.Status)).Inc()
-	m.outcomes.WithLabelValues(r.Route, string(r.Outcome)).Inc()
-	for i, a := range r.Attempts {
-		result := a.Result
-		if result == "" {
-			result = "broken" // the handler ended without a word of it
-		}
-		m.attempts.WithLabelValues(m.owners.bounded(a.Node), result).Inc()
-		if a.Phase == router.PhaseStream.String() && result != router.ResultOK && i+1 < len(r.Attempts) {
-			m.continuations.WithLabelValues(result).Inc()
-		}
-	}
-	if !r.Inference || r.Owner == "" || r.Status == 0 || r.Status >= 400 {
-		return
-	}
-	m.tokens.WithLabelValues(model, "prompt").Add(float64(r.PromptTokens))
-	m.tokens.WithLabelValues(model, "output").Add(float64(r.OutputTokens))
-	if r.Outcome != router.OutcomeOK {
-		return // how long a part takes says nothing about the whole
-	}
-	m.duration.WithLabelValues(model, owner).Observe(r.Took)
-	if r.First > 0 && r.Stream { // one in a piece has no first token to be seen
-		m.first.WithLabelValues(model, owner).Observe(r.First)
-	}
-	if r.Rate > 0 {
-		m.perToken.WithLabelValues(model, owner).Observe(1 / r.Rate)
-	}
 }
 
 // model is the label of a request's model: what clients made up is "other".

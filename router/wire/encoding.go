@@ -83,8 +83,16 @@ func decodeError(err error, limit int64) *Error {
 		errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
 		e = ErrTooLarge(limit)
 	default:
-		e = ErrBadRequest("request body is corrupt or ends early")
+		return ErrCorrupt(err)
 	}
+	e.Err = err
+	return e
+}
+
+// ErrCorrupt says that a request body could not be read to its end, because of
+// err.
+func ErrCorrupt(err error) *Error {
+	e := ErrBadRequest("request body is corrupt or ends early")
 	e.Err = err
 	return e
 }
