@@ -80,11 +80,11 @@ func (r *Router) execute(ctx context.Context, j *job) (*answer, error) {
 	resp, err := r.backend.Do(req) //nolint:bodyclose // the meter closes it
 	r.lives.leave(j)
 	if err != nil {
-		if frozen := errors.Is(context.Cause(ctx), backend.ErrFrozen); (frozen || ctx.Err() == nil) && j.kind.Inference() {
-			r.judge(false)
-		}
 		leave(backend.Usage{})
 		frozen := errors.Is(context.Cause(ctx), backend.ErrFrozen)
+		if (frozen || ctx.Err() == nil) && j.kind.Inference() {
+			r.judge(false)
+		}
 		if frozen || errors.Is(err, backend.ErrUnreached) && ctx.Err() == nil {
 			r.backend.Poke()
 			return nil, fmt.Errorf("%w: %w", errDown, err)

@@ -92,6 +92,7 @@ func (e environment) join(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	keepHeadroom()
 	for {
 		r := &reloader{env: e, level: level, seeds: newSeeds(static), log: logger}
 		settings := settingsOf(c)
