@@ -124,9 +124,11 @@ func (e *estimator) site(h *mesh.Holder) site {
 	p.near.look(e, m, l, p.cold+float64(e.q.PromptTokens)/p.prefill+e.output/p.decode)
 	for _, w := range e.s.Outstanding[m.ID] {
 		if w.Key == e.q.Key {
-			p.unreported++
-		} else {
-			p.near.add(m, &w)
+			p.unreported += float64(w.N)
+			continue
+		}
+		for range w.N {
+			p.near.add(m, w.Key)
 		}
 	}
 	return p

@@ -85,14 +85,14 @@ func (n *neighbours) look(e *estimator, m *mesh.Member, own *mesh.ModelLoad, sta
 // add counts in a request of another model that this router has sent since the
 // report: a cold one will take memory, so that two requests from here do not
 // both get the last 48 GB.
-func (n *neighbours) add(m *mesh.Member, w *Work) {
+func (n *neighbours) add(m *mesh.Member, key string) {
 	n.working++
-	x := m.Load.Model(w.Key)
+	x := m.Load.Model(key)
 	if x == nil || x.Running == 0 {
 		n.active++
 	}
 	if x == nil || !x.Resident && !x.Loading {
-		if model := m.Card.Catalog.Find(w.Key); model != nil {
+		if model := m.Card.Catalog.Find(key); model != nil {
 			n.spare = max(0, n.spare-fits.of(m, model).need)
 			n.others = true
 		}

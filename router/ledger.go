@@ -2,6 +2,7 @@ package router
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,12 +78,12 @@ func (l *Ledger) Dispatch(node mesh.NodeID, w Work) (done func()) {
 // its way to them.
 const maxEmpty = 1024
 
-// Outstanding lists, by node, the work that the node's own report cannot have
-// counted yet.
-func (l *Ledger) Outstanding(v *mesh.View) map[mesh.NodeID][]Work {
+// Outstanding counts, by node and model, the work that the node's own report
+// cannot have counted yet.
+func (l *Ledger) Outstanding(v *mesh.View) map[mesh.NodeID][]Sent {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var out map[mesh.NodeID][]Work
+	var out map[mesh.NodeID][]Sent
 	for id, list := range l.sent {
 		if len(list) == 0 {
 			continue
@@ -91,17 +92,22 @@ func (l *Ledger) Outstanding(v *mesh.View) map[mesh.NodeID][]Work {
 		if m, ok := v.Member(id); ok {
 			since = m.Heard.Add(-settle)
 		}
-		late := make([]Work, 0, len(list))
+		var late []Sent
 		for _, w := range list {
-			if since.Before(w.Sent) {
-				late = append(late, *w)
+			if !since.Before(w.Sent) {
+				continue
+			}
+			if i := slices.IndexFunc(late, func(s Sent) bool { return s.Key == w.Key }); i >= 0 {
+				late[i].N++
+			} else {
+				late = append(late, Sent{w.Key, 1})
 			}
 		}
 		if len(late) == 0 {
 			continue
 		}
 		if out == nil {
-			out = make(map[mesh.NodeID][]Work)
+			out = make(map[mesh.NodeID][]Sent)
 		}
 		out[id] = late
 	}

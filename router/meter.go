@@ -25,6 +25,7 @@ type meter struct {
 
 	scanner *wire.Scanner // nil: not streamed
 	tail    *wire.Tail
+	leader  bool // who reads it reads its frames, too; see follow
 	whole   []byte
 	chunks  int
 	started time.Time
@@ -46,6 +47,8 @@ func newMeter(ctx context.Context, r *Router, j *job, resp *http.Response, leave
 func (m *meter) Read(p []byte) (int, error) {
 	n, err := m.resp.Body.Read(p)
 	switch {
+	case m.leader:
+		return n, err // it tells us
 	case n == 0 || !m.job.kind.Inference():
 	case m.scanner != nil:
 		m.look(p[:n])
@@ -80,9 +83,33 @@ func (m *meter) look(p []byte) {
 		}
 		m.tail.Add(frame.Inspect(m.job.kind))
 	}
-	if n := m.tail.Chunks(); n > m.chunks {
+	m.progress()
+}
+
+// progress tells the gate how far the answer is: of its first piece, and then
+// now and then. How much of an answer is left is known within tokens at best.
+func (m *meter) progress() {
+	const step = 8
+	if n := m.tail.Chunks(); n > 0 && m.chunks == 0 || n >= m.chunks+step {
 		m.chunks = n
 		m.local.Progress(m.job.id, n)
+	}
+}
+
+// follow makes the meter take its figures from tail, which who reads the answer
+// brings up to date with every read, and then calls followed: frames are read
+// once.
+func (m *meter) follow(tail *wire.Tail) { m.tail, m.leader = tail, true }
+
+// followed notes what the last read brought, and the error that it ended with.
+func (m *meter) followed(err error) {
+	m.progress()
+	switch {
+	case err == io.EOF: //nolint:errorlint // io.Reader's contract is the bare value
+		m.verdict(m.tail.Ended() || m.tail.Runaway())
+		m.end()
+	case err != nil:
+		m.verdict(false)
 	}
 }
 
@@ -93,7 +120,7 @@ func (m *meter) end() {
 		case m.tail != nil:
 			m.usage = m.tail.Usage()
 			if m.usage.OutputTokens == 0 {
-				m.usage.OutputTokens = m.chunks // OpenAI's streams tell only when asked
+				m.usage.OutputTokens = m.tail.Chunks() // OpenAI's streams tell only when asked
 			}
 		case len(m.whole) > 0:
 			m.usage, _ = wire.BodyUsage(m.job.kind, m.whole)

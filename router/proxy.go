@@ -20,13 +20,13 @@ const maxSpent = 3
 
 // dispatch carries f to the best candidate, and on to the next when one fails,
 // until the client has its answer or an error.
-func (r *Router) dispatch(w http.ResponseWriter, req *http.Request, f *flight) {
+func (r *Router) dispatch(w *trip, req *http.Request, f *flight) {
 	r.budget.enter()
 	defer r.budget.leave()
 	lease := r.guests.take(req.Context())
 	defer lease.drop()
 	ctx := lease.Context
-	out := &relay{w: w, flush: http.NewResponseController(w), f: f, r: r}
+	out := &relay{w: w, f: f, r: r}
 	var last *AttemptError
 	for {
 		c, ok := r.pick(f)

@@ -13,10 +13,9 @@ import (
 // relay writes one request's answer to its client: whole frames only, each
 // flushed as it comes, so that what the client has is always known.
 type relay struct {
-	w     http.ResponseWriter
-	flush *http.ResponseController
-	f     *flight
-	r     *Router
+	w *trip
+	f *flight
+	r *Router
 
 	committed bool // the client has headers
 }
@@ -104,12 +103,15 @@ func (o *relay) copyFrames(a *answer) *AttemptError {
 	through, kind := o.passage(a)
 	scanner, tail := wire.NewScanner(kind.Framing(), 0), wire.NewTail(kind)
 	defer func() { o.f.trip.used(tail.Usage(), tail.Chunks()) }()
-	buf := bufferPool.Get().(*[]byte)
-	defer bufferPool.Put(buf)
+	if a.meter != nil {
+		a.meter.follow(tail)
+	}
+	var in window
+	defer in.close()
 	var ready []byte // the whole frames of one read, written at once
 	for {
-		n, err := a.body.Read(*buf)
-		_, _ = scanner.Write((*buf)[:n]) // never fails
+		p, err := in.read(a.body)
+		_, _ = scanner.Write(p) // never fails
 		ready = ready[:0]
 		for {
 			frame, ok := scanner.Next()
@@ -133,6 +135,9 @@ func (o *relay) copyFrames(a *answer) *AttemptError {
 			rest, _ := scanner.Rest()
 			ready = append(ready, rest.Raw...)
 		}
+		if a.meter != nil {
+			a.meter.followed(err)
+		}
 		if o.write(a, ready) != nil {
 			return nil
 		}
@@ -153,6 +158,31 @@ func (o *relay) copyFrames(a *answer) *AttemptError {
 		default:
 			return o.broken(a, o.phase(), ErrCut)
 		}
+	}
+}
+
+// window is what a stream is read through. Most bring a token at a time, and
+// hundreds of them are open at once: it is small as long as reads do not fill it.
+type window struct {
+	small [2 << 10]byte
+	large *[]byte // of bufferPool
+}
+
+func (w *window) read(r io.Reader) ([]byte, error) {
+	if w.large != nil {
+		n, err := r.Read(*w.large)
+		return (*w.large)[:n], err
+	}
+	n, err := r.Read(w.small[:])
+	if n == len(w.small) {
+		w.large = bufferPool.Get().(*[]byte)
+	}
+	return w.small[:n], err
+}
+
+func (w *window) close() {
+	if w.large != nil {
+		bufferPool.Put(w.large)
 	}
 }
 
@@ -180,7 +210,7 @@ func (o *relay) send(frames []byte) error {
 	if _, err := o.w.Write(frames); err != nil {
 		return err
 	}
-	return o.flush.Flush()
+	return o.w.FlushError()
 }
 
 // commit writes the headers that say who answers; from here on the answer is
@@ -236,7 +266,7 @@ func (o *relay) fail(e *wire.Error) {
 	}
 	_, err := o.w.Write(e.Frame(o.f.route.Kind))
 	if err == nil {
-		err = o.flush.Flush()
+		err = o.w.FlushError()
 	}
 	if err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return

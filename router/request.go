@@ -43,12 +43,18 @@ type Work struct {
 	Sent         time.Time
 }
 
+// Sent is how many requests for a model are on their way to a node.
+type Sent struct {
+	Key string
+	N   int
+}
+
 // Snapshot is everything that Select looks at, gathered once per request.
 type Snapshot struct {
 	*mesh.View
 	Now time.Time
 	// Outstanding corrects stale reports by what this router itself has sent.
-	Outstanding map[mesh.NodeID][]Work
+	Outstanding map[mesh.NodeID][]Sent
 	// Trouble is the expected cost of a node's recent failures: added to its
 	// estimate, so that a node that fails fast does not look idle.
 	Trouble map[mesh.NodeID]time.Duration

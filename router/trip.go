@@ -146,8 +146,12 @@ func (t *trip) Write(p []byte) (int, error) {
 }
 
 // FlushError is for [http.ResponseController].
-func (t *trip) FlushError() error {
-	err := http.NewResponseController(t.ResponseWriter).Flush()
+func (t *trip) FlushError() (err error) {
+	if f, ok := t.ResponseWriter.(interface{ FlushError() error }); ok {
+		err = f.FlushError()
+	} else {
+		err = http.NewResponseController(t.ResponseWriter).Flush()
+	}
 	t.lost = t.lost || err != nil
 	return err
 }

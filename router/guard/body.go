@@ -181,6 +181,7 @@ type writer struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	armed   time.Time
+	fresh   bool // a Write has just looked
 }
 
 const writeIdle = 60 * time.Second
@@ -190,12 +191,16 @@ func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *writer) Write(p []byte) (int, error) {
 	w.arm()
+	w.fresh = true
 	return w.ResponseWriter.Write(p)
 }
 
 // FlushError flushes under the same limit; http.ResponseController finds it.
 func (w *writer) FlushError() error {
-	w.arm()
+	if !w.fresh {
+		w.arm()
+	}
+	w.fresh = false
 	return w.control.Flush()
 }
 
