@@ -53,7 +53,8 @@ func (w *warmth) cached(q *Request, v *mesh.View) map[mesh.NodeID]int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var out map[mesh.NodeID]int
-	for i := len(q.Prefixes) - 1; i >= 0; i-- {
+	for n := range q.Prefixes {
+		i := len(q.Prefixes) - 1 - n
 		p := q.Prefixes[i]
 		x, ok := w.recent[p]
 		if !ok {

@@ -80,7 +80,7 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 	if err != nil {
 		return nil, fail(err)
 	}
-	resp, err := r.peers.RoundTrip(req) //nolint:bodyclose // the answer closes it
+	resp, err := r.peers.RoundTrip(req)
 	if err != nil {
 		return nil, fail(err)
 	}

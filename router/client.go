@@ -131,7 +131,7 @@ const idLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 func newID() string {
 	var id [24]byte
 	for i := 0; i < len(id); {
-		for n, x := 0, rand.Uint64(); n < 12; n++ {
+		for n, x := 0, rand.Uint64(); n < 12; n++ { //nolint:gosec // no secret
 			id[i] = idLetters[x&31]
 			x >>= 5
 			i++

@@ -131,7 +131,7 @@ func (o *relay) copyFrames(a *answer) *AttemptError {
 				return o.broken(a, o.phase(), differs)
 			}
 		}
-		if err == io.EOF && tail.Ended() && o.f.path == Fresh {
+		if errors.Is(err, io.EOF) && tail.Ended() && o.f.path == Fresh {
 			rest, _ := scanner.Rest()
 			ready = append(ready, rest.Raw...)
 		}
@@ -147,7 +147,7 @@ func (o *relay) copyFrames(a *answer) *AttemptError {
 			if o.movable(a) {
 				return o.broken(a, PhaseStream, ErrDraining)
 			}
-		case err != io.EOF:
+		case !errors.Is(err, io.EOF):
 			return o.broken(a, o.phase(), err)
 		case tail.Ended():
 			return nil

@@ -57,7 +57,7 @@ func NewClient(base *url.URL, transport http.RoundTripper) *Client {
 		transport = NewTransport(base)
 	}
 	c := &Client{base: base, transport: transport}
-	c.lane, _ = transport.(*lane.Transport) //nolint:errcheck // nil when it is not
+	c.lane, _ = transport.(*lane.Transport)
 	return c
 }
 
@@ -119,7 +119,7 @@ func (c *Client) traced(req *http.Request) (*http.Response, error) {
 type unreached struct{ error }
 
 func (e *unreached) Unwrap() error        { return e.error }
-func (e *unreached) Is(target error) bool { return target == ErrUnreached } //nolint:errorlint // is it this very one
+func (e *unreached) Is(target error) bool { return target == ErrUnreached }
 
 // rewritten is req as Ollama gets it.
 func (c *Client) rewritten(req *http.Request) *http.Request {

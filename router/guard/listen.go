@@ -278,7 +278,7 @@ func (g *Guard) ConnContext(ctx context.Context, c net.Conn) context.Context {
 
 // connOf is the connection of a request; nil: it is none of ours.
 func connOf(req *http.Request) *conn {
-	c, _ := req.Context().Value(connKey{}).(*conn) //nolint:errcheck // nil when there is none
+	c, _ := req.Context().Value(connKey{}).(*conn)
 	return c
 }
 

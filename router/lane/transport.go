@@ -43,7 +43,7 @@ var ErrDial = errors.New("lane: no connection")
 type dialError struct{ error }
 
 func (e *dialError) Unwrap() error        { return e.error }
-func (e *dialError) Is(target error) bool { return target == ErrDial } //nolint:errorlint // is it this very one
+func (e *dialError) Is(target error) bool { return target == ErrDial }
 
 // RoundTrip implements http.RoundTripper. The request is sent again over a new
 // connection only when a kept one turns out to be closed before it took any.
