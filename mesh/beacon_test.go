@@ -29,7 +29,9 @@ func signed(b *beacons, l *Load) []byte { return must(must(b.encode(l, epoch)).t
 
 // paired is l's report to one that is.
 func paired(b, to *beacons, l *Load) []byte {
-	must(b.pair(to.id.ID(), to.id.Public()))
+	if err := errors.Join(b.meet(to.id.ID(), to.id.Public(), false), to.meet(b.id.ID(), b.id.Public(), false)); err != nil {
+		panic(err)
+	}
 	return must(must(b.encode(l, epoch)).to(to.id.ID()))
 }
 
@@ -113,23 +115,26 @@ func TestOneSignatureEachWay(t *testing.T) {
 	for name, keys := range map[string][]Key{"open": nil, "keyed": {NewKey()}} {
 		t.Run(name, func(t *testing.T) {
 			alice, bob := beaconsOf(t, "home", keys...), beaconsOf(t, "home", keys...)
-			say := func(from, to *beacons, seq uint64) byte {
-				l := &Load{Node: from.id.ID(), Incarnation: 1, Seq: seq, Running: int(seq)}
+			seq := uint64(0)
+			say := func(from, to *beacons, heard bool) byte {
+				t.Helper()
+				seq++
+				l := &Load{Node: from.id.ID(), Incarnation: 1, Seq: seq}
 				d := must(must(from.encode(l, epoch)).to(to.id.ID()))
-				got, err := to.decode(d, epoch, anyNews)
-				if err != nil || !reflect.DeepEqual(got, l) {
+				if got, err := to.decode(d, epoch, anyNews); err != nil || heard != reflect.DeepEqual(got, l) {
 					t.Errorf("report %d: %+v, %v", seq, got, err)
 				}
 				return d[0]
 			}
-			kinds := []byte{say(alice, bob, 1), say(bob, alice, 2), say(alice, bob, 3), say(bob, alice, 4)}
-			if want := []byte{beaconSigned, beaconPaired, beaconPaired, beaconPaired}; !bytes.Equal(kinds, want) {
+			kinds := []byte{say(alice, bob, true), say(bob, alice, true), say(alice, bob, true), say(bob, alice, true)}
+			if want := []byte{beaconSigned, beaconAnswer, beaconPaired, beaconPaired}; !bytes.Equal(kinds, want) {
 				t.Errorf("kinds %v, want %v", kinds, want)
 			}
 			again := beaconsOf(t, "home", keys...) // bob after a restart
 			again.id = bob.id
-			if kind := say(alice, again, 5); kind != beaconPaired {
-				t.Errorf("to a node that restarted: %d", kind)
+			kinds = []byte{say(alice, again, false), say(again, alice, true), say(alice, again, true), say(again, alice, true), say(alice, again, true)}
+			if want := []byte{beaconPaired, beaconSigned, beaconAnswer, beaconPaired, beaconPaired}; !bytes.Equal(kinds, want) {
+				t.Errorf("after a restart: kinds %v, want %v", kinds, want)
 			}
 		})
 	}
@@ -139,14 +144,12 @@ func TestPairedRefuses(t *testing.T) {
 	alice, bob, carol, mallory := beaconsOf(t, "home"), beaconsOf(t, "home"), beaconsOf(t, "home"), beaconsOf(t, "home")
 	l := &Load{Node: alice.id.ID(), Incarnation: 1, Seq: 1}
 	honest := paired(alice, bob, l)
-	const proof = 1 + 32
+	paired(alice, carol, l) // they know each other
 	flipped := bytes.Clone(honest)
-	flipped[proof] ^= 1
+	flipped[1] ^= 1
 	grown := bytes.Clone(honest)
 	grown[len(grown)-1] ^= 1
-	// Mallory is a member, too, and has a key of its own with Bob.
-	forged := paired(mallory, bob, l)
-	copy(forged[1:], alice.id.Public())
+	mirrored := paired(alice, bob, &Load{Node: bob.id.ID(), Incarnation: 1, Seq: 1})
 	foreign := newBeacons(alice.id, "office", alice.sealer)
 	for name, c := range map[string]struct {
 		by *beacons
@@ -154,16 +157,16 @@ func TestPairedRefuses(t *testing.T) {
 	}{
 		"another proof":              {bob, flipped},
 		"another report":             {bob, grown},
-		"by another member":          {bob, forged},
 		"in another's name":          {bob, paired(mallory, bob, l)},
 		"for another member":         {carol, honest},
 		"of another mesh":            {bob, paired(foreign, newBeacons(bob.id, "office", bob.sealer), l)},
+		"in the receiver's own name": {bob, mirrored},
 		"back to who has said it":    {alice, honest},
 		"a MAC as a signature":       {bob, append([]byte{beaconSigned}, honest[1:]...)},
 		"a signature taken as a MAC": {bob, append([]byte{beaconPaired}, signed(alice, l)[1:]...)},
-		"cut":                        {bob, honest[:proof+macSize]},
+		"cut":                        {bob, honest[:1+macSize]},
 	} {
-		if got, err := c.by.decode(c.d, epoch, anyNews); err == nil || got != nil {
+		if got, err := c.by.decode(c.d, epoch, anyNews); got != nil || err == nil && c.by == bob && name != "in the receiver's own name" {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}

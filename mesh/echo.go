@@ -11,7 +11,7 @@ import (
 // An echo is a datagram by which two nodes find out whether datagrams of a size
 // get through, each way: after the first byte 'K' comes
 //
-//	version  1 byte, 2 (a beacon has 1)
+//	version  1 byte, 2 (a beacon has 1, 3 or 4)
 //	what     1 byte: 0 please send this back, 1 this is it
 //	token    16 bytes
 //	...      zeros up to the size

@@ -76,8 +76,10 @@ func TestEchoesAreForWhoAgreedOnThem(t *testing.T) {
 	if sizes, _ := e.heard(known); !slices.Equal(sizes, []int{1232}) {
 		t.Errorf("heard %v", sizes)
 	}
-	if e.take([]byte{beaconSigned, 0}, from, now) {
-		t.Error("a beacon was taken for an echo")
+	for _, beacon := range []byte{beaconSigned, beaconPaired, beaconAnswer} {
+		if e.take([]byte{beacon, 0}, from, now) {
+			t.Error("a beacon was taken for an echo")
+		}
 	}
 	for range 2 * maxTokens {
 		e.expect(newToken(), false, now)
