@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
@@ -15,8 +16,14 @@ import (
 // again, after a pause that doubles, for againFor since the first such loss. By
 // then membership knows whether it has died (suspicion takes some seconds), or
 // something stands between it and this node that does not pass by itself.
+//
+// Where its kernel refused the connection the process is gone, not starved, and
+// will be known to be within a second or two. A client that has nothing yet is
+// told so in under a second (absentFor, enough for a process that begins anew at
+// once); one that has a part of its answer is worth the whole wait.
 const (
 	againFor   = 10 * time.Second
+	absentFor  = 700 * time.Millisecond
 	againFirst = 100 * time.Millisecond
 	againMost  = time.Second
 )
@@ -36,10 +43,19 @@ func (e *AttemptError) lost() bool {
 	return true
 }
 
+// wsaeconnrefused is Windows' ECONNREFUSED.
+const wsaeconnrefused syscall.Errno = 10061
+
+// absent reports whether the node's machine said that no process listens.
+func (e *AttemptError) absent() bool {
+	return e.Phase == PhaseDial && (errors.Is(e.Err, syscall.ECONNREFUSED) || errors.Is(e.Err, wsaeconnrefused))
+}
+
 // askAgain makes one more round possible when every candidate has been tried:
 // it waits and takes back what speaks against those that were lost and live.
-// false: there is none, or the patience with them is over.
-func (r *Router) askAgain(ctx context.Context, f *flight) bool {
+// false: there is none, or the patience with them is over. begun says that the
+// client has a part of its answer.
+func (r *Router) askAgain(ctx context.Context, f *flight, begun bool) bool {
 	if f.spent >= maxSpent || !f.route.Class.Repeatable() {
 		return false
 	}
@@ -47,8 +63,16 @@ func (r *Router) askAgain(ctx context.Context, f *flight) bool {
 	if f.alone.IsZero() {
 		f.alone, f.pause = now, againFirst
 	}
-	left := againFor - now.Sub(f.alone)
-	if left <= 0 || !r.liveLost(f) {
+	patience := againFor
+	switch {
+	case r.liveAmong(f, func(t trial) bool { return t.lost && (begun || !t.absent) }):
+	case r.liveAmong(f, func(t trial) bool { return t.lost }):
+		patience = absentFor
+	default:
+		return false
+	}
+	left := patience - now.Sub(f.alone)
+	if left <= 0 {
 		return false
 	}
 	pause := time.NewTimer(min(f.pause, left))
@@ -63,10 +87,10 @@ func (r *Router) askAgain(ctx context.Context, f *flight) bool {
 	return true
 }
 
-// liveLost reports whether a node that was lost could serve f by the newest
-// picture, had it not been tried.
-func (r *Router) liveLost(f *flight) bool {
-	left := slices.DeleteFunc(slices.Clone(f.tried), func(t trial) bool { return t.lost })
+// liveAmong reports whether a node could serve f by the newest picture, had
+// these trials not been made.
+func (r *Router) liveAmong(f *flight, trials func(trial) bool) bool {
+	left := slices.DeleteFunc(slices.Clone(f.tried), trials)
 	_, ok := r.best(f, func(m *mesh.Member) bool { return f.failedAt(m, left) })
 	return ok
 }

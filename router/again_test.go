@@ -3,9 +3,12 @@ package router_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,7 +17,10 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/ollamatest"
 )
 
-var errUnplugged = errors.New("no route to host")
+var (
+	errUnplugged = errors.New("no route to host")
+	errAbsent    = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+)
 
 // The only capable node, lost before the first byte and alive all the same, is
 // asked again.
@@ -30,6 +36,10 @@ func TestTheLastCapableNodeIsAskedAgain(t *testing.T) {
 			w.unplug("a", errUnplugged)
 			time.AfterFunc(3*time.Second, func() { w.unplug("a", nil) })
 		}, 5 * time.Second, "7"},
+		{"its process begins anew at once", func(w *world) {
+			w.unplug("a", errAbsent)
+			time.AfterFunc(250*time.Millisecond, func() { w.unplug("a", nil) })
+		}, time.Second, "3"},
 		{"its link is reset", func(w *world) {
 			var struck atomic.Bool
 			w.enter["a"] = func(ctx context.Context, _ backend.Work) {
@@ -62,9 +72,13 @@ func TestTheLastCapableNodeIsAskedAgain(t *testing.T) {
 func TestTheLastCapableNodeIsAskedToGoOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, byName, fake("a", 2))
-		time.AfterFunc(2200*time.Millisecond, func() { w.reset("a") })
+		time.AfterFunc(2200*time.Millisecond, func() {
+			w.unplug("a", errAbsent) // its process is gone
+			w.reset("a")
+		})
+		time.AfterFunc(4700*time.Millisecond, func() { w.unplug("a", nil) }) // and is back
 		g := w.ask("/api/generate", generate(12, true))
-		if g.err != nil || !g.whole || ollamatest.Verify(g.text, 12) != nil || g.silences > 2*time.Second {
+		if g.err != nil || !g.whole || ollamatest.Verify(g.text, 12) != nil || g.silences > 5*time.Second {
 			t.Errorf("%v, %v of silence: %s", g.err, g.silences, g.body)
 		}
 	})
@@ -85,6 +99,7 @@ func TestPatienceWithTheLastCapableNodeEnds(t *testing.T) {
 			w.unplug("a", errUnplugged)
 			time.AfterFunc(2*time.Second, func() { w.gone("a") })
 		}, time.Second, 4 * time.Second, 0, "a cannot be reached"},
+		{"nothing listens there", func(w *world) { w.unplug("a", errAbsent) }, 500 * time.Millisecond, time.Second, 0, "a cannot be reached"},
 		{"it breaks off each time", func(w *world) {
 			w.owners["a"].Fault(ollamatest.Fault{Kind: ollamatest.Die, Times: ollamatest.Always})
 		}, 0, time.Second, 3, "a answered 502"},

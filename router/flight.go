@@ -58,6 +58,7 @@ type trial struct {
 	at      time.Time
 	refused bool // nothing was done there: it may be asked again after refusedFor
 	lost    bool // the node said nothing against it: see again.go
+	absent  bool // its machine said that no process listens
 }
 
 // refusedFor is how long a refusal counts. A node that has just come back may
@@ -77,7 +78,7 @@ func (f *flight) failedAt(m *mesh.Member, tried []trial) bool {
 }
 
 func (f *flight) exclude(e *AttemptError, refused bool) {
-	f.tried = append(f.tried, trial{node: e.Node, at: time.Now(), refused: refused, lost: e.lost()})
+	f.tried = append(f.tried, trial{node: e.Node, at: time.Now(), refused: refused, lost: e.lost(), absent: e.absent()})
 }
 
 // ask is the path and the body by which another node is asked.

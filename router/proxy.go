@@ -31,7 +31,7 @@ func (r *Router) dispatch(w *trip, req *http.Request, f *flight) {
 	for {
 		c, ok := r.pick(f)
 		if !ok {
-			if out.committed && r.stillHope(ctx, f, last) || r.askAgain(ctx, f) {
+			if out.committed && r.stillHope(ctx, f, last) || r.askAgain(ctx, f, out.committed) {
 				continue
 			}
 			r.giveUp(out, f, last)
