@@ -71,11 +71,17 @@ func (m *Mesh) loop(ctx context.Context) error {
 	defer move.Stop()
 	hang := time.NewTimer(0) // publishes what waits for its turn
 	defer hang.Stop()
+	soon := time.NewTimer(time.Hour) // a look that was hinted at
+	defer soon.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-m.hint:
+			// When hundreds join at once there is a hint for each, and a look takes
+			// as long as there are members.
+			soon.Reset(max(0, time.Until(l.looked.Add(publishSpacing(len(l.state.members))))))
+		case <-soon.C:
 			l.look()
 		case <-look.C:
 			l.look()
@@ -103,6 +109,7 @@ type looper struct {
 	tags      Info   // last announced
 	dirty     bool   // the state changed since the last View
 	published time.Time
+	looked    time.Time
 	fetching  int
 	fetches   sync.WaitGroup
 }
@@ -133,6 +140,7 @@ func (l *looper) restart(addr netip.AddrPort) error {
 func (l *looper) look() {
 	e := l.engine.Load()
 	now := time.Now()
+	l.looked = now
 	list := slices.DeleteFunc(e.members(), func(g sighting) bool { return g.ID != l.self && l.denied.has(g.ID) })
 	e.gate.forget(list)
 	l.dirty = l.state.sighted(now, e.number, list) || l.dirty
