@@ -130,3 +130,18 @@ func TestAnAnswerOfTheLastCapableNodeStands(t *testing.T) {
 		}
 	})
 }
+
+// A clean end before the first frame looks like an answer in one piece, of no
+// bytes. It is none.
+func TestNothingIsNoAnswer(t *testing.T) {
+	for _, path := range []string{"/api/generate", "/v1/completions"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, byName, fake("a", 0), fake("b", 0))
+			w.owners["a"].Fault(ollamatest.Fault{Kind: ollamatest.CleanEOF})
+			g := w.ask(path, generate(5, true))
+			if g.status != http.StatusOK || g.body == "" || g.header.Get("X-Kage-Node") != "b" {
+				t.Errorf("%s: %+v", path, g)
+			}
+		})
+	}
+}

@@ -46,7 +46,7 @@ func (r *Router) dispatch(w *trip, req *http.Request, f *flight) {
 		f.failed = !e.amicable()
 		f.restarted = f.restarted || e.lostWork()
 		if out.committed {
-			last = e
+			last = worse(last, e)
 			if !r.resume(out, f, e) {
 				return
 			}
@@ -171,13 +171,18 @@ func (r *Router) note(f *flight, e *AttemptError) {
 		"status", e.Status, "refusal", e.Refusal, "attempt", f.attempts)
 }
 
-// worse keeps the more telling of two failures: an answer of Ollama's own says
-// more to a client than a connection that broke.
+// worse keeps the more telling of two failures: what a node has said, an answer
+// of Ollama's own or something else than the first, says more to a client than
+// a connection that broke.
 func worse(a, b *AttemptError) *AttemptError {
-	if a != nil && errors.Is(a.Err, ErrStatus) && !errors.Is(b.Err, ErrStatus) {
+	if a != nil && a.said() && !b.said() {
 		return a
 	}
 	return b
+}
+
+func (e *AttemptError) said() bool {
+	return errors.Is(e.Err, ErrStatus) || errors.Is(e.Err, ErrDiffers)
 }
 
 // giveUp answers a request that nobody could serve.

@@ -41,6 +41,9 @@ func (o *relay) copyWhole(a *answer) *AttemptError {
 	if err != nil {
 		return o.broken(a, PhaseHeader, err)
 	}
+	if len(body) == 0 && o.f.route.Kind.Inference() {
+		return o.broken(a, PhaseHeader, ErrCut) // no Ollama says nothing
+	}
 	o.commit(a)
 	switch {
 	case a.meter != nil:

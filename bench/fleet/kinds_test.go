@@ -138,16 +138,25 @@ func routeNamed(name string) route {
 }
 
 // A second run that says something else, because the other node is not the
-// same, ends in an error.
+// same, ends in an error when the one that began is gone; while that one lives
+// it goes on itself.
 func TestASecondRunThatDiffers(t *testing.T) {
-	f := start(t, byName,
-		owner("a", "0.33.0", 4, ollamatest.Model{Name: "m", Size: 1 << 20}),
-		owner("b", "0.11.4", 4, ollamatest.Model{Name: "m", Size: 1 << 20})) // other defaults
 	r := routeNamed("generate")
-	h := struck(t, f, 1, ollamatest.Fault{Kind: ollamatest.Die, After: 5}, r.path,
-		r.request("m", 20, map[string]any{"temperature": 0.8, "seed": 3}))
-	if err := h.broken(); err != nil || !strings.Contains(h.failure, "something else") {
-		t.Errorf("%v: %+v", err, h)
+	for _, kind := range []ollamatest.Kind{ollamatest.Kill, ollamatest.Die} {
+		f := start(t, byName,
+			owner("a", "0.33.0", 4, ollamatest.Model{Name: "m", Size: 1 << 20}),
+			owner("b", "0.11.4", 4, ollamatest.Model{Name: "m", Size: 1 << 20})) // other defaults
+		h := struck(t, f, 1, ollamatest.Fault{Kind: kind, After: 5}, r.path,
+			r.request("m", 20, map[string]any{"temperature": 0.8, "seed": 3}))
+		if kind == ollamatest.Die {
+			if err := h.whole(); err != nil || h.note != "1 restart" {
+				t.Errorf("%v: %+v", err, h)
+			}
+			continue
+		}
+		if err := h.broken(); err != nil || !strings.Contains(h.failure, "something else") {
+			t.Errorf("%v: %+v", err, h)
+		}
 	}
 }
 
