@@ -35,7 +35,7 @@ func gather(t *testing.T, f *fleet.Fleet, n, tokens int) *crowd {
 // begun waits until the client has a part of every answer.
 func (c *crowd) begun(t *testing.T) {
 	t.Helper()
-	limit := time.After(time.Minute)
+	limit := time.After(patience)
 	for i := range c.answers {
 		select {
 		case <-c.flowing:
@@ -53,7 +53,7 @@ func (c *crowd) wait() []heard {
 // working waits until the owners that live have so many requests running.
 func working(t *testing.T, f *fleet.Fleet, n int) {
 	t.Helper()
-	limit := time.Now().Add(time.Minute)
+	limit := time.Now().Add(patience)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -22,7 +22,7 @@ func slow(rate float64) ollamatest.Model {
 // startGrace is start with a grace.
 func startGrace(t *testing.T, policy router.Policy, grace time.Duration, specs ...fleet.Spec) *fleet.Fleet {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	f, err := fleet.Start(ctx, specs, fleet.Options{Policy: policy, Grace: grace})
 	if err != nil {
@@ -49,7 +49,7 @@ func flows(t *testing.T, begun <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-begun:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the stream does not begin")
 	}
 }
@@ -208,14 +208,14 @@ func TestStoppingANodeHandsOver(t *testing.T) {
 // seenByAll waits until every node that runs sees what is ok.
 func seenByAll(t *testing.T, f *fleet.Fleet, ok func(*mesh.View) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for _, n := range f.Nodes() {
 		if !n.Running() {
 			continue
 		}
 		if _, err := n.Mesh().Wait(ctx, ok); err != nil {
-			t.Fatalf("not seen by %s within 20 s", n.Spec.Name)
+			t.Fatalf("never seen by %s", n.Spec.Name)
 		}
 	}
 }

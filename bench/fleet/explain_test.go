@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"testing"
-	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
@@ -90,7 +89,7 @@ func awaitViews(t *testing.T, f *Fleet, ok func(*mesh.View) bool) {
 
 func awaitView(t *testing.T, n *Node, ok func(*mesh.View) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := n.Mesh().Wait(ctx, ok); err != nil {
 		t.Fatalf("not seen by %s within 20 s", n.Spec.Name)

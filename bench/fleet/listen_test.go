@@ -334,10 +334,14 @@ func byName(q router.Request, s router.Snapshot) []router.Candidate {
 	return cs
 }
 
+// patience is for what is no promise about time: a test that waits so long has
+// found something that does not happen, however busy the machine.
+const patience = 5 * time.Minute
+
 // start runs an ingress without Ollama and owners behind it.
 func start(t *testing.T, policy router.Policy, owners ...fleet.Spec) *fleet.Fleet {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	f, err := fleet.Start(ctx, append([]fleet.Spec{{Name: "ingress"}}, owners...), fleet.Options{Policy: policy})
 	if err != nil {

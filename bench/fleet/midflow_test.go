@@ -15,7 +15,7 @@ func TestDeathsInFullFlow(t *testing.T) {
 	}
 	const rounds, streams, tokens = 8, 8, 1500
 	f := start(t, nil, owner("a", "0.33.0", 16, slow(1000)), owner("b", "0.33.0", 16, slow(1000)), owner("c", "0.33.0", 16, slow(1000)))
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))

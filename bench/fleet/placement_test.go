@@ -150,7 +150,7 @@ func alive(n *Node) int {
 
 func reach(t *testing.T, s *ollamatest.Server, ok func(ollamatest.Stats) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := s.Await(ctx, ok); err != nil {
 		t.Fatalf("never reached: %+v", s.Stats())

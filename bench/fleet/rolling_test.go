@@ -86,7 +86,7 @@ func TestRollingRestartUnderFiftyStreams(t *testing.T) {
 		crowd.Go(func() { p.patronize(t, stop) })
 	}
 	working(t, f, 30)
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	var seen time.Duration
 	for _, n := range owners {

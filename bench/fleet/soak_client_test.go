@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/ollamatest"
@@ -51,7 +50,7 @@ func (s *soak) client(ctx context.Context, r *rand.Rand) {
 // one asks one request and judges its answer. It is not cut off when the round
 // ends: what is accepted is to be finished.
 func (s *soak) one(door int, kills int64, path string, body map[string]any, tokens int, leaves bool) {
-	ctx, leave := context.WithTimeout(s.t.Context(), time.Minute)
+	ctx, leave := context.WithTimeout(s.t.Context(), patience)
 	defer leave()
 	s.sum.mu.Lock()
 	s.sum.ids++

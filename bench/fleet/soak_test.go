@@ -90,7 +90,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	}
 	s := &soak{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), faults: map[string]int{}}
 	s.log.open(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	f, err := fleet.Start(ctx, specs, fleet.Options{
 		Grace: time.Second, Logger: slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -181,7 +181,7 @@ func (s *soak) must(err error) {
 }
 
 func (s *soak) restart(n *fleet.Node) {
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
 	s.must(n.Restart(ctx))
 	s.must(s.f.Settle(ctx))
@@ -190,7 +190,7 @@ func (s *soak) restart(n *fleet.Node) {
 // ended waits until a router has no request any more, and books what became of
 // them: with the node its record goes.
 func (s *soak) ended(n *fleet.Node) {
-	limit := time.Now().Add(20 * time.Second)
+	limit := time.Now().Add(patience)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for n.Router().Running() > 0 && time.Now().Before(limit) {
@@ -204,7 +204,7 @@ func (s *soak) ended(n *fleet.Node) {
 
 // quiet waits until nothing runs anywhere, and measures what is still held.
 func (s *soak) quiet(n int) {
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
 	for _, node := range s.f.Nodes() {
 		if node.Ollama != nil {

@@ -20,7 +20,7 @@ import (
 // Fifty streams run without a pause while the mesh key is rotated and then a
 // node is evicted. No client sees anything of it.
 func TestRotationAndEvictionUnderLoad(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	old := mesh.NewKey()
 	specs := ten()[:4]
@@ -117,7 +117,7 @@ func TestRotationAndEvictionUnderLoad(t *testing.T) {
 // Prompts, answers, keys and query strings appear in no log, at any level, nor
 // in anything that a node tells of itself, whatever goes wrong.
 func TestNothingTellsSecrets(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var logs lockedBuffer
 	key := mesh.NewKey()

@@ -69,6 +69,9 @@ type Config struct {
 	Grace      time.Duration
 	NoContinue bool // answers that break off end in an error; see router.Config.NoContinue
 
+	// Detection is how gossip finds the dead; zero: [mesh.DefaultProfile]. For
+	// nodes that share one machine.
+	Detection mesh.Profile
 	// Policy orders candidates; nil: router.Select. For comparisons and tests.
 	Policy router.Policy
 
@@ -94,6 +97,9 @@ func (c *Config) validate() error {
 	c.API = or(c.API, ":11435")
 	c.Peer = or(c.Peer, ":11436")
 	c.Gossip = or(c.Gossip, ":11437")
+	if c.Detection == (mesh.Profile{}) {
+		c.Detection = mesh.DefaultProfile()
+	}
 	if c.Grace == 0 {
 		c.Grace = 30 * time.Second
 	}

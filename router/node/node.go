@@ -155,7 +155,7 @@ func (n *Node) requests(since uint64) (running, ended []router.Record, ends uint
 func (n *Node) buildMesh() (*mesh.Mesh, error) {
 	c := &n.config
 	m := mesh.DefaultConfig()
-	m.Identity, m.Cluster, m.Log = n.identity, c.Cluster, c.Logger
+	m.Identity, m.Cluster, m.Log, m.Profile = n.identity, c.Cluster, c.Logger, c.Detection
 	m.Info.Hostname, m.Info.Version = c.Name, c.Version
 	m.Info.PeerPort, m.Info.APIPort = port(n.peer), port(n.api)
 	store := mesh.OpenKeys(filepath.Join(c.StateDir, mesh.KeyFile))
