@@ -145,3 +145,17 @@ func TestNothingIsNoAnswer(t *testing.T) {
 		})
 	}
 }
+
+// A full queue costs no GPU anything: it is none of the three tries that may.
+func TestFullQueuesAreNoTries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, byName, fake("a", 0), fake("b", 0), fake("c", 0), fake("d", 0), fake("e", 0))
+		for name, kind := range map[string]ollamatest.Kind{"a": ollamatest.Reset, "b": ollamatest.Busy, "c": ollamatest.Reset, "d": ollamatest.Busy} {
+			w.owners[name].Fault(ollamatest.Fault{Kind: kind})
+		}
+		g := w.ask("/api/generate", generate(5, true))
+		if g.err != nil || !g.whole || g.header.Get("X-Kage-Node") != "e" || g.header.Get("X-Kage-Attempts") != "5" {
+			t.Errorf("%+v", g)
+		}
+	})
+}

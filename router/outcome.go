@@ -130,6 +130,13 @@ func (e *AttemptError) Sick() bool {
 // count against the tries of a request, and its node may be asked again.
 func (e *AttemptError) free() bool { return e.amicable() || e.queued }
 
+// costly reports whether the attempt may have cost a GPU work in vain, so that
+// it counts against the tries of a request. An Ollama whose queue is full says
+// so before any, and has said it: it is not asked again.
+func (e *AttemptError) costly() bool {
+	return e.Phase != PhaseDial && !e.free() && !(errors.Is(e.Err, ErrStatus) && e.Status == http.StatusServiceUnavailable)
+}
+
 // amicable reports whether the attempt ended in agreement with its owner: it is
 // no retry, and no try that counts.
 func (e *AttemptError) amicable() bool {

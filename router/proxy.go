@@ -125,7 +125,7 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 	a, e := r.attempt(ctx, f, c, promise)
 	proceed()
 	if e != nil {
-		if e.Phase == PhaseHeader && !e.free() {
+		if e.costly() {
 			f.spent++
 		}
 		return e

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -136,6 +137,9 @@ func TestTenNodesTwoKilled(t *testing.T) {
 		t.Logf("the nodes' log:\n%s", log.Bytes())
 	}
 	http.DefaultClient.CloseIdleConnections()
+	for end := time.Now().Add(patience); goleak.Find(before) != nil && time.Now().Before(end); {
+		continue // Find looks for a second or so; gossip ends its last probe
+	}
 	goleak.VerifyNone(t, before)
 	if open := descriptors(t); open > openBefore {
 		t.Errorf("%d descriptors open, %d before", open, openBefore)

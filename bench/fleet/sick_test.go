@@ -25,13 +25,13 @@ func TestAFailingNodeIsKnownToAll(t *testing.T) {
 	trouble := func(n *fleet.Node) time.Duration {
 		return n.Router().Snapshot(router.Request{Key: "m:latest"}).Trouble[a.ID()]
 	}
-	until := func(what string, limit time.Duration, ok func() bool) {
+	until := func(what string, ok func() bool) {
 		t.Helper()
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
 		for began := time.Now(); !ok(); <-tick.C {
-			if time.Since(began) > limit {
-				t.Fatalf("not within %v: %s", limit, what)
+			if time.Since(began) > patience {
+				t.Fatalf("never: %s", what)
 			}
 		}
 	}
@@ -54,21 +54,23 @@ func TestAFailingNodeIsKnownToAll(t *testing.T) {
 	ask(one) // now a has it in memory, and is asked first
 	drain(false)
 	heal := a.Ollama.Fault(ollamatest.Fault{Kind: ollamatest.Status, Status: 500, Times: ollamatest.Always})
-	until("the first ingress meets the failure", 20*time.Second, func() bool { ask(one); return trouble(one) > 0 })
+	until("the first ingress meets the failure", func() bool { ask(one); return a.Ollama.Stats().Faults > 0 })
 	met := time.Now()
-	until("the second one knows", 5*time.Second, func() bool { return trouble(two) > 0 })
+	// Where it takes longer than the trouble holds, the first one meets it again.
+	until("the second one knows", func() bool { ask(one); return trouble(two) > 0 })
 	t.Logf("known to the other ingress %v after the failure", time.Since(met).Round(time.Millisecond))
-	tried := a.Ollama.Stats().Requests["POST /api/generate"]
 	for range 10 {
-		if by := ask(two); by != "b" {
-			t.Errorf("answered by %s", by)
+		tried, known := a.Ollama.Stats().Requests["POST /api/generate"], trouble(two)
+		by := ask(two)
+		if trouble(two) == 0 || trouble(two) > known {
+			continue // it was over meanwhile, or began anew
+		}
+		if now := a.Ollama.Stats().Requests["POST /api/generate"]; by != "b" || now != tried {
+			t.Errorf("answered by %s; the second ingress tried it %d times", by, now-tried)
 		}
 	}
-	if now := a.Ollama.Stats().Requests["POST /api/generate"]; now != tried {
-		t.Errorf("the second ingress tried it %d times", now-tried)
-	}
 	// It is not out for ever, and not out at all where nobody else can.
-	until("the trouble is over", 20*time.Second, func() bool { return trouble(one) == 0 && trouble(two) == 0 })
+	until("the trouble is over", func() bool { return trouble(one) == 0 && trouble(two) == 0 })
 	ask(one)
 	heal()
 	drain(true)
@@ -78,5 +80,5 @@ func TestAFailingNodeIsKnownToAll(t *testing.T) {
 		}
 	}
 	// The first one has seen two failures for itself: 10 s.
-	until("nobody holds it against it", 30*time.Second, func() bool { return trouble(one) == 0 && trouble(two) == 0 })
+	until("nobody holds it against it", func() bool { return trouble(one) == 0 && trouble(two) == 0 })
 }

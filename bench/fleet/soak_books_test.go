@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/bench/fleet"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router"
 )
@@ -53,6 +55,18 @@ func (b *books) learn(n *fleet.Node) {
 	}
 }
 
+// leakless waits until no goroutine is left but those of before.
+func leakless(t *testing.T, before goleak.Option) {
+	t.Helper()
+	err := goleak.Find(before)
+	for end := time.Now().Add(patience); err != nil && time.Now().Before(end); {
+		err = goleak.Find(before) // looks for some seconds
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // judge holds the executions of the round's requests to what their ingresses
 // asked for: never more than the attempts that reached a node, of which three
 // at most may have cost work without an agreement; and each attempt that
@@ -80,7 +94,7 @@ func (s *soak) judge() {
 			}
 			reached++
 			switch {
-			case strings.HasPrefix(a.Result, "refused"), a.Result == "moved", a.Result == "drained":
+			case strings.HasPrefix(a.Result, "refused"), a.Result == "moved", a.Result == "drained", a.Result == "busy":
 			default:
 				spent++
 			}
@@ -88,10 +102,20 @@ func (s *soak) judge() {
 				answered++
 			}
 		}
+		if why, ok := c.refused[id]; ok && spent == 3 {
+			c.clear, c.spent = c.clear+1, c.spent+1
+		} else if ok {
+			s.bad(id, "was lost before its first byte: %s: %+v", why, attempts)
+		}
+		delete(c.refused, id)
 		if runs := b.runs[id]; runs > reached || runs < answered || spent > 3 {
 			s.bad(id, "was run %d times for %d attempts, %d of which brought something and %d cost work: %+v", runs, reached, answered, spent, attempts)
 		}
 	}
+	for id, why := range c.refused {
+		s.bad(id, "was lost before its first byte, and no ingress knows it: %s", why)
+	}
+	clear(c.refused)
 	clear(b.runs)
 	clear(b.records)
 	for r := range b.read { // those of dead nodes go

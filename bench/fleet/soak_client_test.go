@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -25,13 +26,15 @@ type tally struct {
 	mu                                sync.Mutex
 	ids                               int
 	asked, whole, clear, left, orphan int
-	given                             int // tokens in whole answers
-	runs, most, again                 int // executions: of all, of one request, and requests with more than one
+	spent                             int               // of clear: three tries that cost work, before the first byte
+	refused                           map[string]string // ended in an error before the first byte, by id: to be judged by their records
+	given                             int               // tokens in whole answers
+	runs, most, again                 int               // executions: of all, of one request, and requests with more than one
 }
 
 func (c *tally) String() string {
-	return fmt.Sprintf("%d asked, %d whole, %d clear errors, %d left, %d lost with their ingress; %d executions, %d requests run more than once (at most %d times)",
-		c.asked, c.whole, c.clear, c.left, c.orphan, c.runs, c.again, c.most)
+	return fmt.Sprintf("%d asked, %d whole, %d clear errors (%d after three tries), %d left, %d lost with their ingress; %d executions, %d requests run more than once (at most %d times)",
+		c.asked, c.whole, c.clear, c.spent, c.left, c.orphan, c.runs, c.again, c.most)
 }
 
 // client asks one request after the other. One in eight leaves at its third
@@ -89,6 +92,8 @@ func (s *soak) one(door int, kills int64, path string, body map[string]any, toke
 	case h.status == http.StatusOK && h.broken() == nil:
 		s.sum.clear++
 		s.log.note("clear error", h.failure, "request", id)
+	case h.status >= http.StatusInternalServerError && strings.Contains(h.failure, "error"):
+		s.sum.refused[id] = fmt.Sprintf("%s: status %d, %s", path, h.status, h.failure)
 	default:
 		s.bad(id, "%s at %s: %v: status %d, %v, error %q", path, s.f.Node(door).Spec.Name, err, h.status, h.err, h.failure)
 	}

@@ -50,7 +50,7 @@ func TestSoak(t *testing.T) {
 	s.f.Close()
 	s.log.close()
 	client.CloseIdleConnections()
-	goleak.VerifyNone(t, before)
+	leakless(t, before)
 	after := measure()
 	t.Logf("before the fleet: %v; after it: %v", least, after)
 	if after.descriptors > least.descriptors {
@@ -88,7 +88,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 			Name: "m", Size: 1 << 20, Decode: 60, Layers: 1, KVHeads: 1, HeadDim: 16,
 		}))
 	}
-	s := &soak{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), faults: map[string]int{}}
+	s := &soak{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), faults: map[string]int{}, sum: tally{refused: map[string]string{}}}
 	s.log.open(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
