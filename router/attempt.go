@@ -160,6 +160,7 @@ func (r *Router) forwardRequest(ctx context.Context, f *flight, c Candidate, pro
 	}
 	if promise >= 0 {
 		h.Set(headerPromise, strconv.FormatInt(promise.Milliseconds(), 10))
+		h.Set(headerSlow, strconv.Itoa(int(1000*c.Estimate.Slow)))
 	}
 	if f.Batch {
 		h.Set(headerClass, "batch")
@@ -202,7 +203,7 @@ func (r *Router) attemptHere(client context.Context, f *flight, c Candidate, pro
 		header: f.trip.traced(f.header), body: bytes.NewReader(f.body), length: int64(len(f.body)),
 		work: backend.Work{
 			ID: f.ID, Key: f.Key, PromptTokens: f.PromptTokens, OutputTokens: f.OutputTokens,
-			Context: f.Context, Client: f.Client, Batch: f.Batch, Promise: promise,
+			Context: f.Context, Client: f.Client, Batch: f.Batch, Promise: promise, Slow: c.Estimate.Slow,
 			Notify: func(position int, start time.Duration) {
 				if position > 0 && r.soonerElsewhere(f, c, start) {
 					cancel(errMoved) // from inside Enter: it has not been let in

@@ -112,6 +112,6 @@ func (c *Course) MayMove() bool { return c.moves < maxMoves }
 // answered sooner at best, by a margin worth the move.
 func (c *Course) Sooner(here Candidate, start time.Duration, best Candidate) bool {
 	now := here.Estimate
-	now.Wait = start
+	now.Wait, now.Age = start, best.Estimate.Age
 	return best.ID != here.ID && best.Estimate.Total()+moveMargin < now.Total()
 }

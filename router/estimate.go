@@ -20,6 +20,10 @@ type estimator struct {
 	q      *Request
 	s      *Snapshot
 	output float64 // tokens that the answer is expected to have
+
+	// What others would find if one of their nodes were taken; see elsewhere.
+	others   [maxIdle]alternative
+	supposed bool // this is such a question itself, and asks no further
 }
 
 // newEstimator learns from all holders how long answers of the model are: a
@@ -121,7 +125,7 @@ func (e *estimator) site(h *mesh.Holder) site {
 	if p.resident && l != nil && l.Size > 0 {
 		p.class = seen(l, p.class)
 	}
-	p.near.look(e, m, l, p.cold+float64(e.q.PromptTokens)/p.prefill+e.output/p.decode)
+	p.near.look(m, l)
 	for _, w := range e.s.Outstanding[m.ID] {
 		if w.Key == e.q.Key {
 			p.unreported += float64(w.N)
@@ -200,13 +204,20 @@ func (e *estimator) estimate(p *site, est *Estimate) {
 	reading, writing := prompt/p.prefill, e.output/p.decode // of a lone request
 	company := p.company()
 	sharing := 1 + p.near.active // models on the device
+	if p.near.lack(p) > p.near.idle {
+		sharing = 1 // the busy ones will be gone
+	}
 	whole := (reading + writing*(1+p.slope*(p.slots-1))) * sharing
 
 	est.Class = p.class
+	if !e.q.Arrived.IsZero() {
+		est.Age = max(0, e.s.Now.Sub(e.q.Arrived))
+	}
 	est.Wait = seconds(e.wait(p, whole))
 	est.Load = seconds(p.load())
 	est.Prefill = seconds(reading * sharing)
-	est.Decode = seconds(writing * (1 + p.slope*company) * sharing)
+	est.Slow = (1 + p.slope*company) * sharing
+	est.Decode = seconds(writing * est.Slow)
 	if !p.member.Self {
 		est.Network = p.member.RTT
 	}

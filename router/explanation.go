@@ -40,6 +40,7 @@ type Verdict struct {
 	Prefill float64 `json:"prefill_seconds"`
 	Decode  float64 `json:"decode_seconds"`
 	Network float64 `json:"network_seconds"`
+	Late    float64 `json:"late_seconds"`    // what a long stay weighs beyond its length
 	Harm    float64 `json:"harm_seconds"`    // delay caused to requests that are there
 	Trouble float64 `json:"trouble_seconds"` // price of its recent failures
 
@@ -119,7 +120,7 @@ func candidateVerdict(q Request, c Candidate, rank int) Verdict {
 		Node: c.Name, NodeID: string(c.ID), Rank: rank, Fit: est.Class.String(),
 		Total: est.Total().Seconds(), Wait: est.Wait.Seconds(), Load: est.Load.Seconds(),
 		Prefill: est.Prefill.Seconds(), Decode: est.Decode.Seconds(), Network: est.Network.Seconds(),
-		Harm: est.Harm.Seconds(), Trouble: est.Trouble.Seconds(),
+		Late: est.Lateness().Seconds(), Harm: est.Harm.Seconds(), Trouble: est.Trouble.Seconds(),
 	}
 	if l := c.Member.Load.Model(q.Key); l != nil {
 		v.Loaded = l.Resident

@@ -26,6 +26,7 @@ const (
 	headerOutput    = "X-Kage-Output"     // expected output tokens
 	headerContext   = "X-Kage-Context"    // num_ctx asked for
 	headerPromise   = "X-Kage-Promise"    // start that the ingress assumed, ms; absent: none
+	headerSlow      = "X-Kage-Slow"       // how much longer than alone the ingress assumed, thousandths; absent: not said
 	headerClass     = "X-Kage-Class"      // "batch", else interactive
 	headerClient    = "X-Kage-Client"     // whom fairness counts it for, hashed
 	headerRefused   = "X-Kage-Refused"    // why the owner refused; absent: its Ollama answered

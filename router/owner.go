@@ -232,6 +232,7 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 	}
 	if h.Get(headerPromise) != "" {
 		j.work.Promise = time.Duration(headerInt(h, headerPromise)) * time.Millisecond
+		j.work.Slow = float64(headerInt(h, headerSlow)) / 1000
 	}
 	if taken != nil {
 		j.takeUp(taken)

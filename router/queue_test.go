@@ -135,3 +135,25 @@ func TestLossesInQueuesAreNoTries(t *testing.T) {
 		}
 	})
 }
+
+// What the ingress assumed of a node's company reaches its owner, who can tell
+// whether it is still so.
+func TestTheOwnerHearsWhatItsIngressAssumed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(q router.Request, s router.Snapshot) []router.Candidate {
+			cs := byName(q, s)
+			for i := range cs {
+				cs[i].Estimate.Wait, cs[i].Estimate.Slow = 2*time.Second, 1.3
+			}
+			return cs
+		}, fake("a", 0))
+		var heard backend.Work
+		w.enter["a"] = func(_ context.Context, work backend.Work) { heard = work }
+		if g := w.ask("/api/generate", generate(5, true)); g.err != nil || !g.whole {
+			t.Fatalf("%+v", g)
+		}
+		if heard.Promise != 2*time.Second || heard.Slow != 1.3 {
+			t.Errorf("start promised %v, slowed down %v", heard.Promise, heard.Slow)
+		}
+	})
+}

@@ -76,12 +76,14 @@ type Estimate struct {
 	Harm    time.Duration // delay caused to requests already there
 	Trouble time.Duration // expected cost of recent failures
 	Class   hardware.Class
+	Age     time.Duration // of the request: how long ago it arrived
+	Slow    float64       // how much longer than alone it takes there, for what else runs
 }
 
-// Total is the cost that Select minimises: the request's own completion time
-// and the delay that it causes to others.
+// Total is the cost that Select minimises: the request's own completion time,
+// what it weighs beyond its length, and the delay that it causes to others.
 func (e Estimate) Total() time.Duration {
-	return e.Completion() + e.Harm + e.Trouble
+	return e.Completion() + e.Lateness() + e.Harm + e.Trouble
 }
 
 // Completion is the expected time until the request itself is answered.

@@ -55,6 +55,86 @@ func TestPopularModelsStay(t *testing.T) {
 	}
 }
 
+// Who would miss a model goes elsewhere where that is nearly as good: then it
+// makes way. Where elsewhere is slow it makes way only for a request that has
+// waited long, since a second of that weighs more.
+func TestAModelMakesWayByWhatItsUsersLose(t *testing.T) {
+	const gib = 1 << 30
+	for _, c := range []struct {
+		name   string
+		others float64 // tok/s of the popular model at a third node; 50 here
+		waited time.Duration
+		want   string
+	}{
+		{"no third node", 0, 0, "busy"},
+		{"a third node as fast", 50, 0, "idle"},
+		{"a slow third node", 4, 0, "busy"},
+		{"a slow third node, and a long wait", 4, 20 * time.Minute, "idle"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			mine := mesh.ModelLoad{Key: "m:latest", Slots: 1, Decode: 5, Prefill: 100, Output: 300, Cold: 5, Samples: 9}
+			theirs := mesh.ModelLoad{
+				Key: "popular:latest", Resident: true, Size: 40 * gib, Slots: 1, Decode: 50, Prefill: 900, Output: 300, Cold: 5,
+				Samples: 9, Rate: 0.2, Expires: meshtest.Epoch.Add(5 * time.Minute),
+			}
+			members := []*mesh.Member{
+				holder("busy", func(l *mesh.Load) {
+					x := mine
+					x.Resident, x.Size, x.Running, x.Start = true, 5*gib, 1, 120
+					l.Models = []mesh.ModelLoad{x}
+				}),
+				holder("idle", func(l *mesh.Load) { l.FreeRAM, l.Models = gib, []mesh.ModelLoad{mine, theirs} }),
+			}
+			members[0].Card.Catalog = members[0].Card.Catalog[:1]
+			if c.others > 0 {
+				members = append(members, holder("third", func(l *mesh.Load) {
+					x := theirs
+					x.Decode = c.others
+					l.Models = []mesh.ModelLoad{x}
+				}))
+				members[2].Card.Catalog = members[2].Card.Catalog[1:]
+			}
+			q := router.Request{Key: "m:latest", PromptTokens: 100, Arrived: meshtest.Epoch.Add(-c.waited)}
+			if got := chosen(t, q, router.Snapshot{View: meshtest.View(members...), Now: meshtest.Epoch}); got != meshtest.ID(c.want) {
+				t.Errorf("not placed on %s", c.want)
+			}
+		})
+	}
+}
+
+// A model that is in the way of another that many want does not get one request
+// after the other as long as there is a node where it stands in nobody's way.
+func TestAModelInTheWayIsNotKeptThere(t *testing.T) {
+	const gib = 1 << 30
+	for _, c := range []struct {
+		rate    float64
+		waiting int
+		want    string
+	}{{0, 0, "wanted"}, {0.2, 0, "free"}, {0, 5, "free"}} {
+		mine := mesh.ModelLoad{
+			Key: "m:latest", Resident: true, Size: 40 * gib, Slots: 1, Running: 1, Start: 60,
+			Decode: 5, Prefill: 100, Output: 300, Cold: 5, Samples: 9,
+		}
+		wanted := holder("wanted", func(l *mesh.Load) {
+			l.FreeRAM = 1
+			l.Models = []mesh.ModelLoad{mine, {
+				Key: "popular:latest", Slots: 1, Waiting: c.waiting, Decode: 50, Prefill: 900, Output: 300, Cold: 5, Samples: 9, Rate: c.rate,
+			}}
+		})
+		free := holder("free", func(l *mesh.Load) {
+			x := mine
+			x.Start = 80
+			l.Models = []mesh.ModelLoad{x}
+		})
+		free.Card.Catalog = free.Card.Catalog[:1]
+		got := chosen(t, router.Request{Key: "m:latest", PromptTokens: 100},
+			router.Snapshot{View: meshtest.View(wanted, free), Now: meshtest.Epoch})
+		if got != meshtest.ID(c.want) {
+			t.Errorf("another model wanted %v times a second, %d waiting: not placed on %s", c.rate, c.waiting, c.want)
+		}
+	}
+}
+
 // All entries choose the same node for the turns of a conversation among equal
 // ones, conversations are spread over them, and load beats affinity.
 func TestConversationsFindTheirNodeFromEveryEntry(t *testing.T) {

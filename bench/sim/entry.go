@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/base32"
 	"encoding/binary"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,7 +87,7 @@ func (s *Sim) heeded() bool {
 // look is the entry's View. It is made anew when it is older than the mesh's
 // own pause between Views.
 func (e *entry) look() *mesh.View {
-	if e.view != nil && e.s.now-e.viewAt < 0.1 && !e.s.Rule.Perfect {
+	if e.view != nil && (e.s.now-e.viewAt < 0.1 && !e.s.Rule.Perfect || e.viewAt == e.s.now && !e.s.stirred()) {
 		return e.view
 	}
 	members := make([]*mesh.Member, len(e.s.nodes))
@@ -113,6 +114,11 @@ func (e *entry) look() *mesh.View {
 	e.gen++
 	e.view, e.viewAt = mesh.NewView(e.gen, moment(e.s.now), members), e.s.now
 	return e.view
+}
+
+// stirred reports whether anything happened at a node since its last report.
+func (s *Sim) stirred() bool {
+	return slices.ContainsFunc(s.nodes, func(n *node) bool { return n.dirty })
 }
 
 func (e *entry) snapshot(r *request) router.Snapshot {

@@ -73,9 +73,9 @@ func bytes(n float64) hardware.Bytes {
 	return hardware.Bytes{N: uint64(n * gib), Source: hardware.Configured}
 }
 
-func gpu(vendor hardware.Vendor, name string, vram, ram float64, unified bool) hardware.Inventory {
+func gpu(vendor hardware.Vendor, name, processor string, vram, ram float64, unified bool) hardware.Inventory {
 	i := hardware.Inventory{
-		OS: "linux", Arch: "amd64", CPU: "16 cores", Cores: 16, Role: "gpu", Unified: unified,
+		OS: "linux", Arch: "amd64", CPU: processor, Cores: 16, Role: "gpu", Unified: unified,
 		GPUs: []hardware.GPU{{Vendor: vendor, Name: name, VRAM: bytes(vram), Free: bytes(vram), Source: hardware.Configured}},
 		VRAM: bytes(vram), VRAMFree: bytes(vram), RAM: bytes(ram), RAMFree: bytes(ram - 4),
 	}
@@ -96,28 +96,28 @@ func cpu(ram float64) hardware.Inventory {
 // reported to do, near to what memory bandwidth allows.
 func rtx4090() *Kind {
 	return &Kind{
-		Name: "RTX 4090", Hardware: gpu("nvidia", "NVIDIA GeForce RTX 4090", 24, 64, false), Slots: 2, MaxLoaded: 3,
+		Name: "RTX 4090", Hardware: gpu("nvidia", "NVIDIA GeForce RTX 4090", "AMD Ryzen 9 7950X 16-Core Processor", 24, 64, false), Slots: 2, MaxLoaded: 3,
 		Rates: map[string]float64{"3b": 190, "8b": 120, "14b": 75, "32b": 48, "72b": 2.8}, Reads: 20, Slope: 0.3, Disk: 3 * gb,
 	}
 }
 
 func rtx3060() *Kind {
 	return &Kind{
-		Name: "RTX 3060", Hardware: gpu("nvidia", "NVIDIA GeForce RTX 3060", 12, 32, false), Slots: 2, MaxLoaded: 3,
+		Name: "RTX 3060", Hardware: gpu("nvidia", "NVIDIA GeForce RTX 3060", "AMD Ryzen 5 5600X 6-Core Processor", 12, 32, false), Slots: 2, MaxLoaded: 3,
 		Rates: map[string]float64{"3b": 110, "8b": 60, "14b": 33}, Reads: 20, Slope: 0.3, Disk: 2 * gb,
 	}
 }
 
 func ryzen395() *Kind {
 	return &Kind{
-		Name: "Ryzen AI MAX+ 395", Hardware: gpu("amd", "AMD Radeon 8060S", 62, 64, true), Slots: 2, MaxLoaded: 3,
+		Name: "Ryzen AI MAX+ 395", Hardware: gpu("amd", "AMD Radeon 8060S", "AMD RYZEN AI MAX+ 395 w/ Radeon 8060S", 62, 64, true), Slots: 2, MaxLoaded: 3,
 		Rates: map[string]float64{"3b": 73, "8b": 38, "14b": 21, "32b": 10, "72b": 2.9}, Reads: 12, Slope: 0.3, Disk: 3 * gb,
 	}
 }
 
 func mac64() *Kind {
 	return &Kind{
-		Name: "Mac 64 GB", Hardware: gpu("apple", "Apple M2 Max", 48, 64, true), Slots: 2, MaxLoaded: 3,
+		Name: "Mac 64 GB", Hardware: gpu("apple", "Apple M2 Max", "Apple M2 Max", 48, 64, true), Slots: 2, MaxLoaded: 3,
 		Rates: map[string]float64{"3b": 90, "8b": 55, "14b": 32, "32b": 15, "72b": 7}, Reads: 12, Slope: 0.4, Disk: 4 * gb,
 	}
 }

@@ -168,11 +168,11 @@ func (n *node) plan() {
 
 // enter hands a request to the gate: nil, it runs or waits there; otherwise
 // nothing was done.
-func (n *node) enter(r *request, promise time.Duration) *backend.Refused {
+func (n *node) enter(r *request, promise time.Duration, slow float64) *backend.Refused {
 	n.catchUp()
 	n.dirty = true
 	e := n.gate.Enter(moment(n.s.now), backend.Work{
-		ID: r.id, Key: r.key, PromptTokens: int(r.prompt), Client: r.client, Promise: promise,
+		ID: r.id, Key: r.key, PromptTokens: int(r.prompt), Client: r.client, Promise: promise, Slow: slow,
 	})
 	if e.Refused() == nil {
 		t := &ticket{r: r, entry: e}

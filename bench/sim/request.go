@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -55,7 +56,7 @@ func (r *request) began(t float64) {
 
 // facts are what placement may know of it.
 func (r *request) facts() router.Request {
-	return router.Request{ID: r.id, Key: r.key, PromptTokens: int(r.prompt + r.got), Client: r.client}
+	return router.Request{ID: r.id, Key: r.key, PromptTokens: int(r.prompt + r.got), Client: r.client, Arrived: moment(r.arrived)}
 }
 
 // arrive is a request at its ingress.
@@ -96,7 +97,7 @@ func (r *request) dispatch() {
 		}
 		r.at, r.chosen = n, c
 		r.settled = r.in.ledger.Dispatch(n.id, router.Work{Key: r.key, PromptTokens: int(r.prompt), Sent: moment(s.now)})
-		refused := n.enter(r, r.course.Promise(c))
+		refused := n.enter(r, r.course.Promise(c), c.Estimate.Slow)
 		if refused == nil {
 			r.watch()
 			return
@@ -111,12 +112,14 @@ func (r *request) dispatch() {
 }
 
 // watch is the signs of life: each second until the first token the owner's
-// load comes along, and a request that waits may find a better node.
+// load comes along, and a request that waits may find a better node. All that
+// wait at one node are told in the same moment, so that one forecast does for
+// all.
 func (r *request) watch() {
 	s := r.in.s
 	r.signs++
 	version, t := r.signs, r.ticket
-	s.after(1, func() {
+	s.at(r.at.tick(), func() {
 		if r.signs != version || r.ticket != t || !r.at.up {
 			return
 		}
@@ -134,6 +137,16 @@ func (r *request) watch() {
 		}
 		r.watch()
 	})
+}
+
+// tick is the next moment at which the node tells who waits.
+func (n *node) tick() float64 {
+	phase := unit(hash(uint64(n.index)))
+	t := phase + math.Floor(n.s.now-phase) + 1
+	if t <= n.s.now { // rounding
+		t++
+	}
+	return t
 }
 
 // standing is when a waiting request may expect to start.

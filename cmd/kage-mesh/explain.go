@@ -114,10 +114,10 @@ func (e environment) printCandidates(nodes []router.Verdict) error {
 		}
 		rows = append(rows, []string{
 			strconv.Itoa(v.Rank), v.Node, inSeconds(v.Total), inSeconds(v.Wait), inSeconds(v.Load), inSeconds(v.Prefill),
-			inSeconds(v.Decode), inSeconds(v.Network), inSeconds(v.Harm), inSeconds(v.Trouble), fit,
+			inSeconds(v.Decode), inSeconds(v.Network), inSeconds(v.Late), inSeconds(v.Harm), inSeconds(v.Trouble), fit,
 		})
 	}
-	return e.table([]string{"#", "NODE", "TOTAL", "WAIT", "LOAD", "PREFILL", "DECODE", "NETWORK", "HARM", "TROUBLE", "FIT"}, rows)
+	return e.table([]string{"#", "NODE", "TOTAL", "WAIT", "LOAD", "PREFILL", "DECODE", "NETWORK", "LATE", "HARM", "TROUBLE", "FIT"}, rows)
 }
 
 // printRecord prints what became of a request.

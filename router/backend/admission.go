@@ -79,8 +79,12 @@ func (a *Admission) Enter(now time.Time, w Work) *Entry {
 
 	at, _ := slices.BinarySearchFunc(a.line, e, byTurn)
 	a.line = slices.Insert(a.line, at, e)
-	if a.next(now) == e {
-		return e // a slot is free
+	if a.next(now) == e { // a slot is free
+		if a.slower(e) {
+			a.remove(e)
+			e.refuse(ErrLate, 0)
+		}
+		return e
 	}
 	start := a.forecast(now, nil).start(e)
 	switch {
@@ -101,6 +105,23 @@ func (a *Admission) Enter(now time.Time, w Work) *Entry {
 		}
 	}
 	return e
+}
+
+// slower reports whether e, if it started now, would end later than its ingress
+// assumed, by more than a margin, for the company that it would have here.
+// Entries that have all seen the same idle node a second ago would otherwise
+// share it while others are idle.
+func (a *Admission) slower(e *Entry) bool {
+	if e.Promise < 0 || e.Slow <= 0 {
+		return false
+	}
+	r, active := a.runners[e.runner], len(a.active())
+	if r.running == 0 {
+		active++
+	}
+	lone := r.speed.lone(e.Work)
+	slow := (1 + r.speed.Slope*float64(r.running)) * float64(active)
+	return seconds(lone*(slow-e.Slow)) > LateMargin(seconds(lone*e.Slow))
 }
 
 // closed is why nothing, or nothing of this model, is admitted.

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -83,6 +84,38 @@ func TestModelsInMemoryRunSideBySide(t *testing.T) {
 	a := admission(Limits{}, disk(2, "a", "b"))
 	running(t, enter(a, 0, Work{Key: "a"}), enter(a, 0, Work{Key: "b"}))
 	waiting(t, enter(a, 0, Work{Key: "a"}))
+}
+
+// An ingress that took the node for idle is told when it no longer is, although
+// a slot is free: elsewhere the answer may end sooner.
+func TestCompanyThatTheIngressDidNotKnowOf(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		work    Work // the second request; an answer takes 10 s alone
+		slope   float64
+		refused bool
+	}{
+		{"as it assumed", Work{Key: "a", Slow: 1.5}, 0.5, false},
+		{"took it for idle", Work{Key: "a", Slow: 1}, 0.5, true},
+		{"less than the margin", Work{Key: "a", Slow: 1}, 0.2, false},
+		{"another model shares the device", Work{Key: "b", Slow: 1}, 0, true},
+		{"knew of the other model", Work{Key: "b", Slow: 2}, 0, false},
+		{"said nothing", Work{Key: "a"}, 0.5, false},
+		{"takes what there is", Work{Key: "a", Slow: 1, Promise: -1}, 0.5, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := admission(Limits{Parallel: 2, Speed: func(string, *mesh.Model) Speed {
+				return Speed{Decode: 1, Prefill: 100, Slope: c.slope, Cold: 10, Output: 10, Samples: 9}
+			}}, disk(2, "a", "b"))
+			first := enter(a, 0, Work{Key: "a"})
+			second := a.Enter(at(0), c.work)
+			a.Settle(at(0))
+			running(t, first)
+			if c.refused != (second.Refused() != nil && errors.Is(second.Refused(), ErrLate)) || c.refused == second.Running() {
+				t.Errorf("refused: %v", second.Refused())
+			}
+		})
+	}
 }
 
 func TestNamesOfOneFileShareItsSlots(t *testing.T) {

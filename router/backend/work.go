@@ -27,6 +27,11 @@ type Work struct {
 	// another node may do better. Negative: no promise, wait as long as it
 	// takes.
 	Promise time.Duration
+	// Slow is how much longer than alone the ingress assumed that it will take,
+	// for what else runs here; 0: it did not say. Where more has begun since, so
+	// that the answer would end later by LateMargin, it is refused with ErrLate,
+	// unless it has no promise.
+	Slow float64
 	// NoWait refuses with ErrSaturated instead of waiting for a slot.
 	NoWait bool
 
@@ -38,8 +43,8 @@ type Work struct {
 	Notify func(position int, start time.Duration)
 }
 
-// LateMargin is how much later than promised a start may be before the request
-// is refused: half a second or a quarter of the promise, whichever is more. A
+// LateMargin is how much later than promised a start, or an end, may be before
+// the request is refused: half a second or a quarter of the promise, whichever is more. A
 // refusal costs a round trip and a new choice, some milliseconds, and the
 // ingress estimated with a load that was up to a second old; below the margin
 // the difference is noise.
