@@ -20,7 +20,7 @@ import (
 // limit is how long a case may take once its mesh stands.
 const limit = 30 * time.Second
 
-var resultsFile = flag.String("results", "", "write the table of all cases to this `FILE`")
+var resultsFile = flag.String("results", "", "write the table of a run of all cases to this `FILE`")
 
 // binary is the program under test, built once.
 var binary string
@@ -42,9 +42,10 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "building kage-mesh: %v\n%s", err, out)
 		return 1
 	}
+	start := time.Now()
 	code := m.Run()
 	if *resultsFile != "" {
-		if err := writeResults(*resultsFile); err != nil {
+		if err := writeResults(*resultsFile, time.Since(start)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
