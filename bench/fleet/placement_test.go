@@ -137,6 +137,43 @@ func TestWaitingRequestsMoveToANodeThatJoins(t *testing.T) {
 	}
 }
 
+// What waits for a node of two slots starts in the order in which it came, and
+// so ends in it, but for the two that run side by side.
+func TestWaitingRequestsStartInOrder(t *testing.T) {
+	f := startFleet(t, []Spec{machine("entry", 1, 100, small("none")), machine("first", 2, 100, small("m"))})
+	first := f.Node(1)
+	var mu sync.Mutex
+	var order []int
+	var wait sync.WaitGroup
+	for i := range 30 {
+		tokens := 20
+		if i < 2 {
+			tokens = 400 // while these run, all others come
+		}
+		wait.Go(func() {
+			if a := Ask(t.Context(), f.Node(0).Endpoint(), "m", fmt.Sprint(i), tokens, true); a.Err != nil {
+				t.Errorf("request %d: %v", i, a.Err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			order = append(order, i)
+		})
+		waitFor(t, fmt.Sprint("request ", i, " at its node"), func() bool {
+			l := first.Mesh().View().Self().Load
+			return l != nil && l.Running+l.Waiting+first.Ollama.Stats().Completed > i
+		})
+	}
+	wait.Wait()
+	for at, i := range order {
+		if at < i-1 || at > i+1 {
+			t.Fatalf("ended in the order %v", order)
+		}
+	}
+	if most := first.Ollama.Stats().MaxRunning["m:latest"]; most != 2 {
+		t.Errorf("ran %d at once on two slots", most)
+	}
+}
+
 // alive counts the members that a node sees alive.
 func alive(n *Node) int {
 	count := 0

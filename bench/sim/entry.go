@@ -103,7 +103,7 @@ func (e *entry) look() *mesh.View {
 			e.listen(n)
 		}
 		m := &mesh.Member{
-			ID: n.id, Status: h.status, Since: moment(h.since), Self: i == e.index,
+			ID: n.id, Name: string(n.id), Status: h.status, Since: moment(h.since), Self: i == e.index,
 			Info: mesh.Info{Hostname: string(n.id), Ollama: "0.33.0"}, Card: n.kind.card, Load: h.load, RTT: 500 * time.Microsecond,
 		}
 		if h.load != nil {

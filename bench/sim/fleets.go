@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
@@ -206,6 +207,16 @@ func Chats4() Fleet {
 		Name: "chats4", Models: []Model{m}, Kinds: unequal([6]int{0, 0, 0, 4, 0, 0}), Front: []int{0, 1, 2, 3},
 		Turns: 6, Think: 20,
 	}
+}
+
+// answering is the fleet where answers are so many times as long.
+func (f Fleet) answering(times float64) Fleet {
+	f.Models = slices.Clone(f.Models)
+	for m := range f.Models {
+		f.Models[m].Output *= times
+	}
+	f.capacity = 0
+	return f
 }
 
 // prepare fills in what follows from a fleet's description. Equal machines

@@ -10,6 +10,7 @@ type Result struct {
 	completion, first []float64 // of measured requests: until the end, and the first token
 
 	span                         float64 // of the arrivals
+	requests                     int     // measured or not
 	loads                        int     // models brought into memory
 	refused, moved, nobody, lost int
 	crowding, crowdings          float64
@@ -26,13 +27,13 @@ func (s *Sim) finish(r *request, t float64) {
 	if s.Fleet.Turns > 0 && r.turns > 1 {
 		s.turn(r)
 	}
-	if r.number < s.Requests/10 {
+	if r.number < s.Requests/warming {
 		return
 	}
 	o := s.out
 	o.completion = append(o.completion, r.end-r.arrived)
 	o.first = append(o.first, r.first-r.arrived)
-	switch part := 3 * r.number / s.Requests; part {
+	switch part := 3 * (r.number - s.Requests/warming) / (s.Requests - s.Requests/warming); part {
 	case 0, 2:
 		o.growth[part/2] += (r.end - r.arrived) / float64(s.Requests)
 	}
@@ -73,7 +74,7 @@ func (o *Result) Quantile(q float64) float64 { return quantile(o.completion, q) 
 func (o *Result) First(q float64) float64 { return quantile(o.first, q) }
 
 // Loads is how many models were loaded per thousand requests.
-func (o *Result) Loads() float64 { return 1000 * float64(o.loads) / float64(len(o.completion)) }
+func (o *Result) Loads() float64 { return 1000 * float64(o.loads) / float64(o.requests) }
 
 // Herd is the most requests at one machine over the mean of all, on average over
 // the moments with at least one request per machine.

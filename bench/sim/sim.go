@@ -15,12 +15,13 @@ type Cell struct {
 	Fleet    Fleet
 	Load     float64 // of Fleet.Capacity
 	Rule     Rule
-	Requests int    // default 3000; a tenth of them before measuring begins
+	Requests int    // default 3000; the first quarter of them is not measured, see warming
 	Seed     uint64 // default 1
 
 	Gossip float64 // seconds between a node's reports; default 1
 	Loss   float64 // share of reports that one listener does not get
 
+	Answers     float64 // times as long as the fleet's mean; 0: as long
 	WrongSpeeds float64 // each node's figure for each model is wrong by up to this share, for good
 	NoLengths   bool    // nobody knows how long answers are on average
 	OneEntry    bool    // all clients talk to one node
@@ -29,6 +30,11 @@ type Cell struct {
 	Dies        bool    // in the middle one machine goes, and comes back a minute later
 	DiesSilent  bool    // the same, without a reset of its connections
 }
+
+// warming is the share of a cell's requests at its beginning that are not
+// measured: queues fill, and nodes that have never run a model find out how fast
+// they are, which a node on its disk keeps for good.
+const warming = 4
 
 // Sim is a running experiment.
 type Sim struct {
@@ -82,6 +88,9 @@ func Run(c Cell) *Result {
 	if c.Gossip == 0 {
 		c.Gossip = 1
 	}
+	if c.Answers > 0 {
+		c.Fleet = c.Fleet.answering(c.Answers)
+	}
 	c.Fleet.prepare()
 	s := &Sim{
 		Cell: c, random: rand.New(rand.NewPCG(c.Seed, 1)), models: map[string]int{},
@@ -99,6 +108,7 @@ func Run(c Cell) *Result {
 	if c.Dies || c.DiesSilent {
 		s.at(s.out.span/2, s.accident)
 	}
+	s.out.requests = c.Requests
 	s.run(func() bool { return s.left == 0 })
 	for _, n := range s.nodes {
 		s.out.loads += n.dev.loads
