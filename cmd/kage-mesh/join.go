@@ -84,10 +84,11 @@ func joinFlags() []cli.Flag {
 // join runs a node; on a terminal it asks for the key when the network's mesh
 // has one.
 func (e environment) join(c *cli.Context) error {
-	logger, level, err := e.logger(c)
+	logger, level, flush, err := e.logger(c)
 	if err != nil {
 		return err
 	}
+	defer flush()
 	config, static, err := e.readJoin(c, logger)
 	if err != nil {
 		return err
@@ -265,13 +266,14 @@ func logLevel(c *cli.Context) (level slog.Level, err error) {
 	return level, nil
 }
 
-// logger makes the program's log; its level can be changed later.
-func (e environment) logger(c *cli.Context) (*slog.Logger, *slog.LevelVar, error) {
+// logger makes the program's log; its level can be changed later. flush writes
+// what it still holds.
+func (e environment) logger(c *cli.Context) (logger *slog.Logger, level *slog.LevelVar, flush func(), err error) {
 	first, err := logLevel(c)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	level := new(slog.LevelVar)
+	level, flush = new(slog.LevelVar), func() {}
 	level.Set(first)
 	options := &slog.HandlerOptions{Level: level}
 	format := c.String("log-format")
@@ -281,20 +283,20 @@ func (e environment) logger(c *cli.Context) (*slog.Logger, *slog.LevelVar, error
 			format = "text"
 		}
 	}
-	var logger *slog.Logger
 	switch format {
 	case "text":
 		logger = slog.New(slog.NewTextHandler(e.stderr, options))
 	case "json":
-		logger = slog.New(slog.NewJSONHandler(e.stderr, options))
+		out := &lines{to: e.stderr}
+		logger, flush = slog.New(slog.NewJSONHandler(out, options)), out.flush
 	default:
-		return nil, nil, usage("use text, json or auto", "bad log format '%s'", c.String("log-format"))
+		return nil, nil, nil, usage("use text, json or auto", "bad log format '%s'", c.String("log-format"))
 	}
 	// What libraries print by the standard logger (the mDNS one does, of
 	// networks without IPv6) becomes debug lines of ours.
 	slog.SetLogLoggerLevel(slog.LevelDebug)
 	slog.SetDefault(logger)
-	return logger, level, nil
+	return logger, level, flush, nil
 }
 
 // startError words why a node could not start or go on.
