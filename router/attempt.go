@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"net/url"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -36,9 +38,20 @@ func (r *Router) attempt(ctx context.Context, f *flight, c Candidate, promise ti
 
 func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, promise time.Duration) (*answer, *AttemptError) {
 	ctx, cancel := context.WithCancelCause(client)
-	life := newWatchdog(cancel, ErrSilent, dialLimit, nil)
-	gone := context.AfterFunc(c.Context(), func() { life.allow(doubtedSilence) })
-	var connected, queued, leaving atomic.Bool
+	var connected, queued, leaving, begun atomic.Bool
+	life := newWatchdog(cancel, ErrSilent, dialLimit, func() {
+		if begun.Load() && r.pulses.of(ctx, c.ID) != nil {
+			cancel(ErrSilent)
+		}
+	})
+	doubt := func() {
+		if begun.Load() {
+			life.allow(min(doubted, r.config.StreamIdle))
+		} else {
+			life.allow(doubtedSilence)
+		}
+	}
+	believe := context.AfterFunc(c.Context(), doubt)
 	var watch lookout
 	defer watch.end()
 	trace := &httptrace.ClientTrace{
@@ -50,7 +63,7 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 			life.feed()
 			s := readSign(http.Header(h))
 			queued.Store(s.position > 0)
-			r.mesh.Observe(c.ID, s.load)
+			r.mesh.Observe(c.ID, r.heard.news(c.ID, http.Header(h)))
 			watch.do(func() {
 				if s.ticket == "" || leaving.Load() || !r.soonerElsewhere(f, c, s.start) {
 					return
@@ -70,38 +83,33 @@ func (r *Router) attemptPeer(client context.Context, f *flight, c Candidate, pro
 			phase = PhaseHeader
 		}
 		life.stop()
-		gone()
+		believe()
 		e := &AttemptError{Node: c.ID, Name: c.Name, Phase: phase, Err: cause(client, ctx, err), queued: queued.Load()}
 		cancel(nil)
 		return e
 	}
 
-	req, err := r.forwardRequest(httptrace.WithClientTrace(ctx, trace), f, c, promise)
-	if err != nil {
-		return nil, fail(err)
-	}
+	req := r.forwardRequest(httptrace.WithClientTrace(ctx, trace), f, c, promise)
 	resp, err := r.peers.RoundTrip(req)
 	if err != nil {
 		return nil, fail(err)
 	}
-	gone()
 	if e := r.examine(c, resp); e != nil {
 		_ = resp.Body.Close()
+		believe()
 		life.stop()
 		cancel(nil)
 		return nil, e
 	}
-	life.stop() // that one was for the header
-	flow := newWatchdog(cancel, ErrSilent, r.config.StreamIdle, func() {
-		if r.pulses.of(ctx, c.ID) != nil {
-			cancel(ErrSilent)
-		}
-	})
-	doubt := context.AfterFunc(c.Context(), func() { flow.allow(min(doubted, r.config.StreamIdle)) })
+	begun.Store(true)
+	life.allow(r.config.StreamIdle)
+	if c.Context().Err() != nil {
+		doubt()
+	}
 	return &answer{
 		member: c.Member, status: resp.StatusCode, header: resp.Header,
-		body: &watchedReader{resp.Body, client, ctx, flow},
-		resp: resp, doubt: doubt, dog: flow, cancel: cancel,
+		body: &watchedReader{resp.Body, client, ctx, life},
+		resp: resp, believe: believe, dog: life, cancel: cancel,
 	}, nil
 }
 
@@ -140,39 +148,40 @@ const doubtedSilence = signEvery * 3 / 2
 // shorter, this is the net below it.
 const dialLimit = 5 * time.Second
 
-func (r *Router) forwardRequest(ctx context.Context, f *flight, c Candidate, promise time.Duration) (*http.Request, error) {
+func (r *Router) forwardRequest(ctx context.Context, f *flight, c Candidate, promise time.Duration) *http.Request {
 	path, body := f.ask()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+string(c.ID)+path, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
+	h := make(http.Header, len(f.header)+9)
+	maps.Copy(h, f.header) // values are not changed
+	values := make([]string, 0, 9)
+	set := func(name, value string) {
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
 	}
-	req.Header = f.header.Clone()
-	h := req.Header
+	set(headerRequestID, f.ID)
+	set(headerKey, f.Key)
+	set(headerPrompt, strconv.Itoa(f.PromptTokens))
+	set(headerOutput, strconv.Itoa(f.OutputTokens))
+	if f.Context > 0 {
+		set(headerContext, strconv.Itoa(f.Context))
+	}
+	if promise >= 0 {
+		set(headerPromise, strconv.FormatInt(promise.Milliseconds(), 10))
+		set(headerSlow, strconv.Itoa(int(1000*c.Estimate.Slow)))
+	}
+	if f.Batch {
+		set(headerClass, "batch")
+	}
+	set(headerClient, f.Client)
 	if f.trip.try != nil {
 		f.trip.try.Inject(h)
 	}
-	h.Set(headerRequestID, f.ID)
-	h.Set(headerKey, f.Key)
-	h.Set(headerPrompt, strconv.Itoa(f.PromptTokens))
-	h.Set(headerOutput, strconv.Itoa(f.OutputTokens))
-	if f.Context > 0 {
-		h.Set(headerContext, strconv.Itoa(f.Context))
-	}
-	if promise >= 0 {
-		h.Set(headerPromise, strconv.FormatInt(promise.Milliseconds(), 10))
-		h.Set(headerSlow, strconv.Itoa(int(1000*c.Estimate.Slow)))
-	}
-	if f.Batch {
-		h.Set(headerClass, "batch")
-	}
-	h.Set(headerClient, f.Client)
-	return req, nil
+	u := &url.URL{Scheme: "https", Host: string(c.ID), Path: path}
+	return newRequest(ctx, http.MethodPost, u, h, bytes.NewReader(body), int64(len(body)))
 }
 
 // examine reads an owner's response head: nil when it is an answer to relay.
 func (r *Router) examine(c Candidate, resp *http.Response) *AttemptError {
-	load := readLoad(resp.Header)
-	r.mesh.Observe(c.ID, load)
+	r.mesh.Observe(c.ID, r.heard.news(c.ID, resp.Header))
 	refusal := resp.Header.Get(headerRefused)
 	if refusal == "" && resp.StatusCode < 400 {
 		return nil

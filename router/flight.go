@@ -102,15 +102,15 @@ type answer struct {
 	// body's end.
 	resp *http.Response
 
-	dog    *watchdog               // over the body; nil: nobody watches
-	doubt  func() bool             // ends the doubt about the member
-	cancel context.CancelCauseFunc // of the attempt
+	dog     *watchdog               // over the body; nil: nobody watches
+	believe func() bool             // ends the doubt about the member; nil: there is none
+	cancel  context.CancelCauseFunc // of the attempt
 }
 
 // Close ends the attempt and releases what it holds.
 func (a *answer) Close() {
-	if a.doubt != nil {
-		a.doubt()
+	if a.believe != nil {
+		a.believe()
 	}
 	if a.dog != nil {
 		a.dog.stop()
@@ -123,14 +123,6 @@ func (a *answer) Close() {
 	} else {
 		_ = a.resp.Body.Close()
 	}
-}
-
-// load reads the owner's load from the trailers, after the body's end.
-func (a *answer) load() *mesh.Load {
-	if a.resp == nil {
-		return nil
-	}
-	return readLoad(a.resp.Trailer)
 }
 
 // drained tells, after the body's end, that the owner has handed the answer

@@ -64,7 +64,6 @@ type sign struct {
 	position int
 	ticket   string
 	start    time.Duration
-	load     *mesh.Load
 }
 
 func readSign(h http.Header) sign {
@@ -73,7 +72,6 @@ func readSign(h http.Header) sign {
 		position: headerInt(h, headerPosition),
 		ticket:   h.Get(headerTicket),
 		start:    time.Duration(headerInt(h, headerStart)) * time.Millisecond,
-		load:     readLoad(h),
 	}
 }
 
@@ -86,7 +84,6 @@ func (s sign) write(h http.Header) {
 		}
 		h.Set(headerStart, strconv.FormatInt(s.start.Milliseconds(), 10))
 	}
-	writeLoad(h, s.load)
 }
 
 func clearSign(h http.Header) {
@@ -96,11 +93,7 @@ func clearSign(h http.Header) {
 	h.Del(headerStart)
 }
 
-func readLoad(h http.Header) *mesh.Load {
-	text := h.Get(headerLoad)
-	if text == "" {
-		return nil
-	}
+func readLoad(text string) *mesh.Load {
 	load, err := mesh.DecodeLoadText(text, time.Now())
 	if err != nil {
 		return nil // a fresher report will come by gossip

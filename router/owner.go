@@ -189,17 +189,8 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 	ctx := lease.Context
 	waits, ticket := r.tickets.take(ctx)
 	defer ticket.drop()
-	queue := make(chan sign, 1)
-	tell := func(now sign) {
-		select {
-		case <-queue: // an older one, unread
-		default:
-		}
-		select {
-		case queue <- now:
-		default:
-		}
-	}
+	life := r.watchOver(w)
+	defer life.end()
 	h := req.Header
 	j := &job{
 		id: h.Get(headerRequestID), method: route.Method, path: route.Path, kind: route.Kind,
@@ -210,14 +201,14 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 			Context: headerInt(h, headerContext), Client: h.Get(headerClient),
 			Batch: h.Get(headerClass) == "batch", Promise: -1,
 			Notify: func(position int, start time.Duration) {
-				tell(sign{phase: "queued", position: position, start: start, ticket: ticket.called()})
+				life.show(sign{phase: "queued", position: position, start: start, ticket: ticket.called()})
 			},
 		},
 		waits: waits,
 		// What is let in has no place in the queue any more.
 		admitted: func() {
 			ticket.drop()
-			tell(sign{phase: "running"})
+			life.admitted()
 		},
 		cancel: lease.end,
 	}
@@ -240,43 +231,19 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 	status, became := 0, OutcomeClientGone // its client is the ingress
 	ended := r.owned(j, h)
 	defer func() { ended(status, became) }()
-	type result struct {
-		answer *answer
-		err    error
+	a, err := r.execute(ctx, j)
+	if err != nil && errors.Is(context.Cause(ctx), ErrDraining) {
+		err = ErrDraining
 	}
-	done := make(chan result, 1)
-	go func() {
-		a, err := r.execute(ctx, j)
-		if err != nil && errors.Is(context.Cause(ctx), ErrDraining) {
-			err = ErrDraining
-		}
-		done <- result{a, err}
-	}()
-	tick := time.NewTicker(signEvery)
-	defer tick.Stop()
-	last := sign{phase: "running"}
-	for alive := true; alive; {
-		select {
-		case last = <-queue:
-			alive = r.showLife(w, req, last)
-		case <-tick.C:
-			alive = r.showLife(w, req, last)
-		case res := <-done:
-			clearSign(w.Header())
-			if res.err != nil {
-				status, became = http.StatusTooManyRequests, OutcomeBusy
-				r.refuse(w, req, res.err)
-				return
-			}
-			defer res.answer.Close()
-			status, became = res.answer.status, OutcomeCut
-			became = r.answerPeer(ctx, w, res.answer)
-			return
-		}
+	life.end()
+	if err != nil {
+		status, became = http.StatusTooManyRequests, OutcomeBusy
+		r.refuse(w, req, err)
+		return
 	}
-	if res := <-done; res.answer != nil { // soon: its context has ended
-		res.answer.Close()
-	}
+	defer a.Close()
+	status, became = a.status, OutcomeCut
+	became = r.answerPeer(ctx, w, a)
 }
 
 // inOnePiece is the largest unstreamed answer that is sent as a whole, bytes.
@@ -290,22 +257,6 @@ func readExactly(r io.Reader, n int64) ([]byte, error) {
 	b := make([]byte, n)
 	_, err := io.ReadFull(r, b)
 	return b, err
-}
-
-// showLife sends one sign of life; false: the ingress has left.
-//
-// The HTTP/2 server writes a 1xx from the handler's own header map, and does
-// not wait for that when the stream or the connection ends meanwhile: whoever
-// touches the map next then races with its writer. It writes from a copy when
-// the map has a length, which it leaves out of a 1xx.
-func (r *Router) showLife(w http.ResponseWriter, req *http.Request, s sign) bool {
-	clearSign(w.Header())
-	s.load = r.backend.Load()
-	s.write(w.Header())
-	w.Header().Set("Content-Length", "0")
-	w.WriteHeader(http.StatusProcessing)
-	w.Header().Del("Content-Length")
-	return req.Context().Err() == nil
 }
 
 // refuse answers a forward that was not run.
@@ -348,14 +299,14 @@ func (r *Router) answerPeer(ctx context.Context, w http.ResponseWriter, a *answe
 			panic(http.ErrAbortHandler)
 		}
 		a.Close()
-		writeLoad(h, r.backend.Load())
+		r.report.write(h, r.backend)
 		w.WriteHeader(a.status)
 		if _, err := w.Write(body); err != nil {
 			return OutcomeClientGone
 		}
 		return outcomeOf(a.status)
 	}
-	writeLoad(h, r.backend.Load())
+	r.report.write(h, r.backend)
 	w.WriteHeader(a.status)
 	out := http.NewResponseController(w)
 	if err := out.Flush(); err != nil {
@@ -375,7 +326,7 @@ func (r *Router) answerPeer(ctx context.Context, w http.ResponseWriter, a *answe
 		}
 		if err == io.EOF {
 			a.Close() // counts the request out before the report is written
-			if text := loadText(r.backend.Load()); text != "" {
+			if text := r.report.now(r.backend); text != "" {
 				h.Set(http.TrailerPrefix+headerLoad, text)
 			}
 			return outcomeOf(a.status)

@@ -144,7 +144,9 @@ func (r *Router) try(ctx context.Context, out *relay, f *flight, c Candidate) *A
 		return e
 	}
 	f.trip.tried(nil)
-	r.mesh.Observe(c.ID, a.load())
+	if a.resp != nil { // the trailers have come with the body's end
+		r.mesh.Observe(c.ID, r.heard.news(c.ID, a.resp.Trailer))
+	}
 	r.ledger.Worked(c.ID)
 	if f.path == Fresh {
 		r.warm.answered(&f.Request, c.Member, believed, f.trip.usage)

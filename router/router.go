@@ -152,7 +152,9 @@ type Router struct {
 	described descriptions
 	journal   *journal
 	pulses    pulses
-	lives     lives        // of the local Ollama
+	lives     lives // of the local Ollama
+	report    report
+	heard     reports
 	maxBody   atomic.Int64 // bytes, see Config.MaxBody
 }
 

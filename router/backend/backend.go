@@ -53,7 +53,7 @@ type Backend struct {
 	life     life
 	limits   Limits                             // as configured
 	hardware atomic.Pointer[hardware.Inventory] // nil before Run
-	prior    atomic.Pointer[prior]              // the last one asked for
+	priors   sync.Map                           // digest -> *prior
 	file     string
 	log      *slog.Logger
 }
@@ -132,21 +132,29 @@ func (b *Backend) speed(_ string, m *mesh.Model) Speed {
 	if s.Samples >= TrustedSamples || hw == nil {
 		return s
 	}
-	known := b.prior.Load()
-	if known == nil || known.model != m || known.hw != hw {
-		_, share := hw.CouldRun(m.Need(0, 1))
-		known = &prior{model: m, hw: hw}
-		known.decode, known.prefill = hardware.Prior(*hw, m.Size, share)
-		b.prior.Store(known)
-	}
-	return s.Blend(known.decode, known.prefill)
+	p := b.prior(m, hw)
+	return s.Blend(p.decode, p.prefill)
 }
 
-// prior is what hardware promises for a model; it reads lists of devices.
+// prior is what hardware promises for a model. To find it out takes lists of
+// devices, and it is asked for with every request and report.
 type prior struct {
 	model           *mesh.Model
 	hw              *hardware.Inventory
 	decode, prefill float64
+}
+
+func (b *Backend) prior(m *mesh.Model, hw *hardware.Inventory) *prior {
+	if known, ok := b.priors.Load(m.Digest); ok {
+		if p := known.(*prior); p.model == m && p.hw == hw {
+			return p
+		}
+	}
+	p := &prior{model: m, hw: hw}
+	_, share := hw.CouldRun(m.Need(0, 1))
+	p.decode, p.prefill = hardware.Prior(*hw, m.Size, share)
+	b.priors.Store(m.Digest, p)
+	return p
 }
 
 // Run watches, publishes to p (nil: to nobody) and remembers until ctx ends;
