@@ -65,11 +65,12 @@ func (e *estimator) candidate(h *mesh.Holder, c *Candidate) Reason {
 	case !m.Serving():
 		return ReasonNoOllama
 	}
-	p := e.site(h)
+	var p site
+	e.site(h, &p)
 	if p.class == hardware.None {
 		return ReasonTooBig
 	}
-	c.Member, c.Model = m, h.Model
+	c.Member, c.Model, c.hash = m, h.Model, p.hash
 	e.estimate(&p, &c.Estimate)
 	return ""
 }
@@ -79,6 +80,7 @@ func (e *estimator) candidate(h *mesh.Holder, c *Candidate) Reason {
 // of a lone request, times are seconds.
 type site struct {
 	member *mesh.Member
+	hash   uint64 // of its id
 	class  hardware.Class
 	need   float64 // bytes that the model takes when loaded
 
@@ -96,14 +98,12 @@ type site struct {
 	near neighbours
 }
 
-func (e *estimator) site(h *mesh.Holder) site {
+func (e *estimator) site(h *mesh.Holder, p *site) {
 	m := h.Member
 	f := fits.of(m, h.Model)
-	p := site{
-		member: m, class: f.class, need: f.need, decode: f.decode, prefill: f.prefill,
-		slope: backend.GuessSlope, cold: guessInit + float64(h.Model.Size)/guessDisk,
-		slots: float64(m.Parallel()),
-	}
+	p.member, p.class, p.need, p.decode, p.prefill = m, f.class, f.need, f.decode, f.prefill
+	p.slope, p.cold = backend.GuessSlope, guessInit+float64(h.Model.Size)/guessDisk
+	p.slots, p.hash = float64(m.Parallel()), f.hashOf(m)
 	want := wanted(e.q, h.Model)
 	l := m.Load.Model(e.q.Key)
 	if l != nil {
@@ -135,7 +135,6 @@ func (e *estimator) site(h *mesh.Holder) site {
 			p.near.add(m, w.Key)
 		}
 	}
-	return p
 }
 
 // learn takes over what the node has measured.

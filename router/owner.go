@@ -312,19 +312,19 @@ func (r *Router) answerPeer(ctx context.Context, w http.ResponseWriter, a *answe
 	if err := out.Flush(); err != nil {
 		return OutcomeClientGone
 	}
-	buf := bufferPool.Get().(*[]byte)
-	defer bufferPool.Put(buf)
+	var in window
+	defer in.close()
 	for {
-		n, err := a.body.Read(*buf)
-		if n > 0 {
-			if _, werr := w.Write((*buf)[:n]); werr != nil {
+		p, err := in.read(a.body)
+		if len(p) > 0 {
+			if _, werr := w.Write(p); werr != nil {
 				return OutcomeClientGone
 			}
 			if werr := out.Flush(); werr != nil {
 				return OutcomeClientGone
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			a.Close() // counts the request out before the report is written
 			if text := r.report.now(r.backend); text != "" {
 				h.Set(http.TrailerPrefix+headerLoad, text)

@@ -97,6 +97,7 @@ type Candidate struct {
 	Model    *mesh.Model
 	Estimate Estimate
 
+	hash    uint64        // of the member's id
 	rank    time.Duration // what Select sorts by
 	version int           // where nodes have different weights by the name: the lowest is what the request is to have; else 0
 }

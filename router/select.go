@@ -63,7 +63,7 @@ func spread(c *Candidate, seed uint64, talks bool) time.Duration {
 	if c.Self && !talks {
 		return t
 	}
-	return t + time.Duration(float64(t)*nearTie*draw(seed, idHash(c.ID)))
+	return t + time.Duration(float64(t)*nearTie*draw(seed, c.hash))
 }
 
 // idHash is FNV-1a over an id.

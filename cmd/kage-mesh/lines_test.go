@@ -17,7 +17,7 @@ func TestLinesComeInOrderAndSoon(t *testing.T) {
 		if out.Len() > 0 {
 			t.Errorf("written at once: %q", out.String())
 		}
-		time.Sleep(linesFor) //nolint:forbidigo // the bubble's clock
+		time.Sleep(linesFor)
 		synctest.Wait()
 		if out.String() != "one\ntwo\n" {
 			t.Errorf("after a moment: %q", out.String())
