@@ -144,7 +144,7 @@ func TestCase18SlowDrip(t *testing.T) {
 }
 
 func TestCase19SlowColdLoad(t *testing.T) {
-	s := begin(t, 19, "a cold load of 18 s without a byte, longer than every limit of ours before the first byte",
+	s := begin(t, 19, "a cold load of 18 s without a byte, longer than every limit of ours before the first byte, and the ingress stopped for 6 s of it",
 		"waited for and never cancelled: one whole answer in 1 attempt, loaded once, run once")
 	s.up(2)
 	s.hosts[2].ollama(ollamatest.Config{Models: []ollamatest.Model{model("m", 500)}})
@@ -154,6 +154,10 @@ func TestCase19SlowColdLoad(t *testing.T) {
 	s.stands("m")
 	fake := s.hosts[2].fake
 	fake.Fault(ollamatest.Fault{Kind: ollamatest.SlowLoad, Delay: 18 * time.Second})
+	// Meanwhile the ingress is stopped: the signs of life lie unread, and it must
+	// not take its own absence for the owner's.
+	time.AfterFunc(4*time.Second, s.hosts[1].proc.Freeze)
+	time.AfterFunc(10*time.Second, s.hosts[1].proc.Thaw)
 	r := s.ask(question{to: s.hosts[1], model: "m", tokens: 20, id: "cold"})
 	if err := r.perfect(20); err != nil || r.attempts != 1 || r.took < 18*time.Second {
 		t.Fatalf("%v after %v: %v", err, r.took, r)
