@@ -10,9 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -24,21 +22,6 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/need"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/ollamatest"
 )
-
-// rss is the memory that a host's program has now, in MiB, and peak the most
-// that it ever had.
-func (h *host) rss() (now, peak int) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.proc.Pid()))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	of := func(name string) int {
-		_, rest, _ := strings.Cut(string(data), name)
-		kib, _ := strconv.Atoi(strings.Fields(rest)[0])
-		return kib >> 10
-	}
-	return of("VmRSS:"), of("VmHWM:")
-}
 
 // series counts the time series of a host's metrics.
 func (h *host) series() (n int) {
@@ -96,7 +79,7 @@ func TestAFloodHarmsNobodyElse(t *testing.T) {
 		return lags[len(lags)/2]
 	}
 	calm, series := first(t), node.series()
-	memory, _ := node.rss()
+	memory, _ := node.Memory()
 	t.Logf("calm: first token after %v, %d MiB, %d time series", calm, memory, series)
 
 	post := func(ctx context.Context, body io.Reader, encoding string) (int, error) {
@@ -196,10 +179,10 @@ func TestAFloodHarmsNobodyElse(t *testing.T) {
 	}
 	for _, f := range floods {
 		t.Run(f.name, func(t *testing.T) {
-			before, _ := node.rss()
+			before, _ := node.Memory()
 			end := f.begin(t)
 			lag := first(t)
-			took, peak := node.rss()
+			took, peak := node.Memory()
 			end()
 			t.Logf("first token after %v, %d MiB (%+d), at most %d so far", lag, took, took-before, peak)
 			if lag > calm+250*time.Millisecond {

@@ -293,7 +293,7 @@ func TestADrainedNodesAnswerIsTheSameToTheByte(t *testing.T) {
 			f.ingress.run("undrain", drained)
 		}
 	}
-	if log := f.ingress.proc.Stderr.String(); strings.Count(log, "owner drains") < 9 || strings.Contains(log, `"phase":"stream","err":"unexpected`) {
+	if log := f.ingress.Proc.Stderr.String(); strings.Count(log, "owner drains") < 9 || strings.Contains(log, `"phase":"stream","err":"unexpected`) {
 		t.Errorf("the ingress took it for something else:\n%s", log)
 	}
 }

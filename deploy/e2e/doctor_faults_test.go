@@ -127,7 +127,7 @@ func TestDoctorFindsWhatIsWrongWithTheNetwork(t *testing.T) {
 	})
 	t.Run("a node is dead", func(t *testing.T) {
 		a.t, b.t = t, t
-		b.proc.Kill()
+		b.Proc.Kill()
 		a.finds("peer", "beta does not answer", "kage-mesh join")
 		b.start()
 		a.isWell()
@@ -138,7 +138,7 @@ func TestDoctorFindsWhatIsWrongWithTheNetwork(t *testing.T) {
 		a.start("--advertise", "10.99.0.1", b.IP().String())
 		await(t, patience, "a node that answers", func() bool { return a.alive() > 0 })
 		fix := a.finds("address", "10.99.0.1, which is no address of this machine", "kage-mesh join --advertise "+a.IP().String()).Fix
-		a.proc.Kill() // its goodbye goes elsewhere, too
+		a.Proc.Kill() // its goodbye goes elsewhere, too
 		a.start(joinArgs(t, fix)...)
 		a.isWell()
 		b.isWell()
@@ -168,7 +168,7 @@ func TestDoctorFindsWhatIsWrongWithTheNode(t *testing.T) {
 		a.isWell()
 		write(t, "cluster: home\nmax-body: 32MiB\n")
 		a.finds("config", `max-body is "32MiB"`, "reload")
-		a.proc.Signal(syscall.SIGHUP)
+		a.Proc.Signal(syscall.SIGHUP)
 		a.isWell()
 		if err := os.Remove(config); err != nil {
 			t.Fatal(err)
@@ -227,7 +227,7 @@ func TestDoctorFindsWhatIsWrongWithTheNode(t *testing.T) {
 	})
 	t.Run("the disk is full", func(t *testing.T) {
 		a.t, b.t = t, t
-		dir := filepath.Join(a.state, "models")
+		dir := filepath.Join(a.State, "models")
 		disk := func(options string) {
 			t.Helper()
 			if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -273,7 +273,7 @@ func TestDoctorFindsWhatIsWrongWithTheNode(t *testing.T) {
 		await(t, patience, "a node that answers", func() bool { return c.alive() == 1 })
 		fix := a.finds("stranger", "is in a mesh with a key", "kage-mesh join --key-file FILE").Fix
 		for _, p := range []*patient{a, b} {
-			_ = p.proc.Stop() // one that is left alone beside a keyed mesh ends by itself, in an error
+			_ = p.Proc.Stop() // one that is left alone beside a keyed mesh ends by itself, in an error
 			p.start(strings.Fields(strings.ReplaceAll(strings.Join(joinArgs(t, fix), " "), "FILE", file))...)
 		}
 		await(t, patience, "three members", func() bool { return a.alive() == 3 })

@@ -32,7 +32,7 @@ func newPatient(t *testing.T, n *lab.Node) *patient {
 	return p
 }
 
-func (p *patient) configDir() string { return filepath.Join(p.state, "config", "kage-mesh") }
+func (p *patient) configDir() string { return filepath.Join(p.State, "config", "kage-mesh") }
 
 // hasGPU is the machine that the fakes pretend to be on.
 var hasGPU = ollamatest.Config{VRAM: 24 << 30, Models: []ollamatest.Model{smallModel("0")}}
@@ -70,8 +70,8 @@ func (p *patient) stopOllama() {
 
 // env is a person's environment on the host.
 func (p *patient) env(more ...string) []string {
-	return append(append(os.Environ(), "HOME="+p.state, "XDG_CONFIG_HOME="+filepath.Dir(p.configDir()),
-		"KAGE_STATE_DIR="+p.state, "KAGE_LOG_LEVEL=debug"), more...)
+	return append(append(os.Environ(), "HOME="+p.State, "XDG_CONFIG_HOME="+filepath.Dir(p.configDir()),
+		"KAGE_STATE_DIR="+p.State, "KAGE_LOG_LEVEL=debug"), more...)
 }
 
 // start runs the node with a name of its own, as all namespaces share one
@@ -89,13 +89,13 @@ func (p *patient) startBy(wrapper []string, args ...string) {
 	line := append(append(wrapper, binary, "join", "--gpu", "RTX 4090", "--vram", "24GiB"), args...)
 	cmd := p.Command(context.Background(), line[0], line[1:]...)
 	cmd.Env = p.env()
-	p.proc = p.StartCommand(cmd)
+	p.Proc = p.StartCommand(cmd)
 }
 
 // stop says goodbye, so that no dead member is left.
 func (p *patient) stop() {
 	p.t.Helper()
-	if err := p.proc.Stop(); err != nil {
+	if err := p.Proc.Stop(); err != nil {
 		p.t.Errorf("%s: %v", p, err)
 	}
 }

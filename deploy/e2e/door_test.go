@@ -99,8 +99,8 @@ func TestTheDoorFromTheNetwork(t *testing.T) {
 		}},
 	)
 
-	key := strings.TrimSpace(string(node.run("apikeys", "add", "--state-dir", node.state, "--rate", "6", "phone")))
-	admin := strings.TrimSpace(string(node.run("apikeys", "add", "--state-dir", node.state, "--scope", "admin", "laptop")))
+	key := strings.TrimSpace(string(node.run("apikeys", "add", "--state-dir", node.State, "--rate", "6", "phone")))
+	admin := strings.TrimSpace(string(node.run("apikeys", "add", "--state-dir", node.State, "--scope", "admin", "laptop")))
 	bearer := []string{"Authorization", "Bearer " + key}
 	await(t, patience, "the key known", func() bool {
 		status, _, _ := ask(guest, at, http.MethodGet, "/mesh/v1/members", "x-api-key", admin)
@@ -112,7 +112,7 @@ func TestTheDoorFromTheNetwork(t *testing.T) {
 	if status, h, text := ask(guest, at, http.MethodPost, "/api/generate", bearer...); status != http.StatusTooManyRequests || h.Get("Retry-After") == "" {
 		t.Errorf("six a minute, at once: %d, Retry-After %q: %s", status, h.Get("Retry-After"), text)
 	}
-	node.run("apikeys", "remove", "--state-dir", node.state, "phone")
+	node.run("apikeys", "remove", "--state-dir", node.State, "phone")
 	await(t, patience, "the key taken away", func() bool {
 		status, _, _ := ask(guest, at, http.MethodGet, "/api/tags", bearer...)
 		return status == http.StatusUnauthorized

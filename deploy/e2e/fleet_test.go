@@ -131,7 +131,7 @@ func (o *owner) kill() {
 		}
 	}
 	o.down.Store(true)
-	o.proc.Kill()
+	o.Proc.Kill()
 	o.ollama.Kill()
 	o.holder.let()
 }

@@ -10,14 +10,12 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/lab"
-	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/lab/proc"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/lab/machine"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/admin"
 )
 
@@ -25,45 +23,35 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "kage-mesh-e2e-")
+	built, remove, err := machine.Build()
 	if err != nil {
-		panic(err)
-	}
-	binary = filepath.Join(dir, "kage-mesh")
-	build := exec.Command("go", "build", "-o", binary, "github.com/AI-Prompt-Ops-Kitchen/kage-mesh/cmd/kage-mesh")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "building kage-mesh: %v\n%s", err, out)
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	binary = built
 	code := m.Run()
-	_ = os.RemoveAll(dir)
+	remove()
 	os.Exit(code)
 }
 
 // host is one machine of a test with kage-mesh on it.
 type host struct {
-	*lab.Node
-	t     testing.TB
-	state string
-	proc  *proc.Proc
-	args  []string
+	*machine.Machine
+	t testing.TB
 }
 
 // newHost prepares a machine; join starts the program.
 func newHost(t testing.TB, n *lab.Node) *host {
 	t.Helper()
-	return &host{Node: n, t: t, state: t.TempDir()}
+	m := machine.New(t, n, binary)
+	m.Name = n.String()
+	return &host{Machine: m, t: t}
 }
 
-// join runs `kage-mesh join ARGS...` as its user would. Only what must differ
-// between hosts that share one kernel is set: the state directory, and the
-// name, because all namespaces have the machine's hostname.
+// join runs `kage-mesh join ARGS...` as its user would.
 func (h *host) join(args ...string) {
 	h.t.Helper()
-	h.args = args
-	cmd := h.Command(context.Background(), binary, append([]string{"join"}, args...)...)
-	cmd.Env = append(os.Environ(), "KAGE_STATE_DIR="+h.state, "KAGE_NAME="+h.String(), "KAGE_LOG_LEVEL=debug", "HOME="+h.state)
-	h.proc = h.StartCommand(cmd)
+	h.Join(args...)
 }
 
 // run runs a kage-mesh command on the host and returns its standard output.

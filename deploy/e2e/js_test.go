@@ -75,7 +75,7 @@ func TestOfficialClientsSeeNoSeam(t *testing.T) {
 // lost counts the deaths that the ingress has noticed in the middle of an
 // answer.
 func (f *fleet) lost() int {
-	return strings.Count(f.ingress.proc.Stderr.String(), "answer broke off")
+	return strings.Count(f.ingress.Proc.Stderr.String(), "answer broke off")
 }
 
 // ending is a line of stream.mjs; of the last one the ending.

@@ -7,20 +7,17 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/miekg/dns"
-
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/lab"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/lab/machine"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/need"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/identity"
@@ -86,26 +83,14 @@ const (
 	modelCanary  = "model-canary-4711"
 )
 
-func (h *host) stderr() string { return h.proc.Stderr.String() }
-
-// clock is the CPU time that a host's program has used.
-func (h *host) clock() time.Duration {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.proc.Pid()))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * 10 * time.Millisecond
-}
+func (h *host) stderr() string { return h.Proc.Stderr.String() }
 
 // Whoever does not belong stays out, each in its own way, and the members say
 // so in a line.
 func TestStrangersStayOut(t *testing.T) {
 	l, _, members, _ := keyedPair(t, 3)
 	addr := members[0].IP().String()
-	spent, since := members[0].clock(), time.Now()
+	spent, since := members[0].CPU(), time.Now()
 	unchanged := func(t *testing.T) {
 		t.Helper()
 		for _, m := range members {
@@ -125,7 +110,7 @@ func TestStrangersStayOut(t *testing.T) {
 	t.Run("without the key", func(t *testing.T) {
 		h := newHost(t, l.Node(3))
 		h.join()
-		err := h.proc.Wait()
+		err := h.Proc.Wait()
 		if err == nil || !strings.Contains(h.stderr(), "has a key and this node has none") || !strings.Contains(h.stderr(), "fix: put its key into a file") {
 			t.Errorf("it ended with %v and said\n%s", err, h.stderr())
 		}
@@ -142,21 +127,21 @@ func TestStrangersStayOut(t *testing.T) {
 			t.Error("it has members")
 		}
 		unchanged(t)
-		h.proc.Kill()
+		h.Proc.Kill()
 	})
 	t.Run("with a copied state directory", func(t *testing.T) {
 		h := newHost(t, l.Node(3))
-		if err := os.CopyFS(h.state, os.DirFS(members[1].state)); err != nil {
+		if err := os.CopyFS(h.State, os.DirFS(members[1].State)); err != nil {
 			t.Fatal(err)
 		}
-		_ = os.Chmod(filepath.Join(h.state, identity.KeyFile), 0o600)
-		_ = os.Chmod(filepath.Join(h.state, mesh.KeyFile), 0o600)
+		_ = os.Chmod(filepath.Join(h.State, identity.KeyFile), 0o600)
+		_ = os.Chmod(filepath.Join(h.State, mesh.KeyFile), 0o600)
 		h.join("--seed", addr)
 		await(t, patience, "one of the two ended or told", func() bool {
 			return strings.Contains(h.stderr(), "another node runs with this node's key")
 		})
 		unchanged(t)
-		h.proc.Kill()
+		h.Proc.Kill()
 	})
 	t.Run("with a forged mdns answer", func(t *testing.T) {
 		// It claims to be the second member, at an address of its own.
@@ -216,7 +201,7 @@ func TestStrangersStayOut(t *testing.T) {
 		await(t, patience, "a line about it", func() bool { return lines("a node that is no member called on the peer port") == 1 })
 		unchanged(t)
 	})
-	if used, took := members[0].clock()-spent, time.Since(since); used > took/4 {
+	if used, took := members[0].CPU()-spent, time.Since(since); used > took/4 {
 		t.Errorf("a member used %v of CPU in %v", used, took)
 	} else {
 		t.Logf("a member used %v of CPU in %v", used, took)
@@ -252,20 +237,7 @@ func peerCall(t *testing.T, from *lab.Node, id *identity.Identity, to mesh.NodeI
 // forge sends an mDNS answer from a host: the node id is at ip.
 func forge(t *testing.T, from *lab.Node, id string, ip netip.Addr) {
 	t.Helper()
-	const service = "_kage-mesh._tcp.local."
-	name, target := id+"."+service, "forged.local."
-	header := func(n string, typ uint16) dns.RR_Header {
-		return dns.RR_Header{Name: n, Rrtype: typ, Class: dns.ClassINET, Ttl: 120}
-	}
-	m := new(dns.Msg)
-	m.Response, m.Authoritative = true, true
-	m.Answer = []dns.RR{
-		&dns.PTR{Hdr: header(service, dns.TypePTR), Ptr: name},
-		&dns.SRV{Hdr: header(name, dns.TypeSRV), Port: 11437, Target: target},
-		&dns.TXT{Hdr: header(name, dns.TypeTXT), Txt: []string{"c=forged", fmt.Sprintf("v=%d", mesh.Protocol), "id=" + id, "p=11437"}},
-		&dns.A{Hdr: header(target, dns.TypeA), A: net.IP(ip.AsSlice())},
-	}
-	raw, err := m.Pack()
+	raw, err := machine.ForgedAnswer(id, ip)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,9 +269,9 @@ func TestTheWireOfAKeyedMeshTellsNothing(t *testing.T) {
 	}
 	// The second member comes anew, so that a whole join is on the wire, and
 	// says by a last client request that the sniffer hears everything.
-	members[1].proc.Kill()
+	members[1].Proc.Kill()
 	await(t, patience, "its end seen", func() bool { return members[0].alive() == 1 })
-	members[1].join(members[1].args...)
+	members[1].Again()
 	await(t, patience, "two members again", func() bool { return members[0].alive() == 2 && members[1].alive() == 2 })
 	const proof = "proof-that-the-sniffer-hears"
 	if resp, err := l.Node(3).HTTPClient().Get("http://" + members[0].IP().String() + ":11435/" + proof); err == nil {

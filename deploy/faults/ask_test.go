@@ -255,7 +255,7 @@ func holder(hosts ...*host) *host {
 func (s *scene) named(name string) *host {
 	s.Helper()
 	for _, h := range s.hosts[1:] {
-		if h.name == name {
+		if h.Name == name {
 			return h
 		}
 	}

@@ -261,7 +261,7 @@ func TestCase41DescriptorsExhausted(t *testing.T) {
 	s := begin(t, 41, "a node may open 96 files and a guest opens 400 connections",
 		"no crash; the others answer meanwhile; it answers again in under 10 s when they are gone")
 	s.up(2)
-	s.hosts[1].limit = []string{"prlimit", "--nofile=96:96"}
+	s.hosts[1].Prefix = []string{"prlimit", "--nofile=96:96"}
 	for _, h := range s.hosts[1:] {
 		h.ollama(configOf("m", 500, 4))
 		h.join()
@@ -289,7 +289,7 @@ func TestCase41DescriptorsExhausted(t *testing.T) {
 		t.Errorf("%d of 20 answers of the other are whole", good)
 	}
 	select {
-	case <-short.proc.Done():
+	case <-short.Proc.Done():
 		t.Fatalf("it ended:\n%.2000s", short.stderr())
 	default:
 	}
@@ -332,12 +332,12 @@ func TestCase47ThunderingHerd(t *testing.T) {
 		}
 		runs += share
 		shares = append(shares, share)
-		t.Logf("%s: %d whole, %d left, %d failed, %d loads, %.1f s of CPU", h, st.Completed, st.Cancelled, st.Failed, st.Loads, h.ticks().Seconds())
+		t.Logf("%s: %d whole, %d left, %d failed, %d loads, %.1f s of CPU", h, st.Completed, st.Cancelled, st.Failed, st.Loads, h.CPU().Seconds())
 		if st.MaxRunning["m:latest"] > 4 {
 			t.Errorf("%s ran %d at once", h, st.MaxRunning["m:latest"])
 		}
 	}
-	t.Logf("%.1f s of CPU at the ingress; failed attempts: %v", ingress.ticks().Seconds(), ingress.failures())
+	t.Logf("%.1f s of CPU at the ingress; failed attempts: %v", ingress.CPU().Seconds(), ingress.failures())
 	if good != n || runs > n*12/10 {
 		t.Errorf("%d whole, %d runs", good, runs)
 	}

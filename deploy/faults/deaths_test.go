@@ -35,7 +35,7 @@ func TestCase01KilledBeforeTheHeaders(t *testing.T) {
 	owner.kill()
 	r := <-answer
 	took := time.Since(killed)
-	if err := r.perfect(20); err != nil || r.attempts != 2 || r.node != other.name {
+	if err := r.perfect(20); err != nil || r.attempts != 2 || r.node != other.Name {
 		t.Fatalf("%v: %v", err, r)
 	}
 	if n := executed("first", other); n != 1 {
@@ -54,7 +54,7 @@ func TestCase02KilledAfterTheFirstToken(t *testing.T) {
 	ingress, owners := s.mesh(3, 50, "m")
 	other := func(dead *host) (left []*host) {
 		for _, h := range owners {
-			if h != dead && h.proc != nil {
+			if h != dead && h.Proc != nil {
 				left = append(left, h)
 			}
 		}
@@ -144,15 +144,15 @@ func TestCase03KilledBetweenHeadersAndBody(t *testing.T) {
 	var owner *host
 	s.eventually(10*time.Second, "the owner known", func() bool {
 		for name, m := range s.hosts[1].members() {
-			if m.Running > 0 && name != s.hosts[1].name {
+			if m.Running > 0 && name != s.hosts[1].Name {
 				owner = s.named(name)
 			}
 		}
 		return owner != nil
 	})
-	owner.proc.Kill()
+	owner.Proc.Kill()
 	r := <-answer
-	if err := r.perfect(20); err != nil || r.node == owner.name || r.attempts != 2 {
+	if err := r.perfect(20); err != nil || r.node == owner.Name || r.attempts != 2 {
 		t.Fatalf("%v: %v", err, r)
 	}
 	s.saw("whole answer from the other, %d attempts", r.attempts)
@@ -166,7 +166,7 @@ func TestCase04IngressKilledMidStream(t *testing.T) {
 	r := s.ask(question{from: s.lab.Node(0), to: ingress, model: "m", tokens: 1000, on: func(frame int) {
 		if frame == 5 {
 			killed = time.Now()
-			ingress.proc.Kill()
+			ingress.Proc.Kill()
 		}
 	}})
 	if r.done || r.err == nil {
@@ -246,7 +246,7 @@ func TestCase48AllCapableNodesDown(t *testing.T) {
 		s.eventually(10*time.Second, "deaths seen", func() bool { return ingress.alive() == 1 })
 	}
 	owners[0].reviveOllama()
-	owners[0].again()
+	owners[0].Again()
 	took := s.eventually(15*time.Second, "served again", func() bool {
 		return s.ask(question{to: ingress, model: "m", tokens: 10}).perfect(10) == nil
 	})

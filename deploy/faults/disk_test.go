@@ -38,10 +38,10 @@ func TestCase42DiskFull(t *testing.T) {
 		"it runs on and serves, warns, tears no file, and starts again")
 	s.up(3)
 	victim := s.hosts[2]
-	if err := syscall.Mount("tmpfs", victim.state, "tmpfs", 0, "size=1m,mode=700"); err != nil {
+	if err := syscall.Mount("tmpfs", victim.State, "tmpfs", 0, "size=1m,mode=700"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = syscall.Unmount(victim.state, syscall.MNT_DETACH) })
+	t.Cleanup(func() { _ = syscall.Unmount(victim.State, syscall.MNT_DETACH) })
 	for _, h := range s.hosts[2:] {
 		h.ollama(configOf("m", 500, 4))
 	}
@@ -50,7 +50,7 @@ func TestCase42DiskFull(t *testing.T) {
 	}
 	s.eventually(30*time.Second, "two members", func() bool { return s.hosts[1].alive() == 2 && s.hosts[1].knows("m", 1) && victim.alive() == 2 })
 	s.clock()
-	fillDisk(t, victim.state)
+	fillDisk(t, victim.State)
 	s.hosts[3].join() // a new member to remember
 	s.eventually(10*time.Second, "three members", func() bool { return victim.alive() == 3 && s.hosts[1].knows("m", 2) })
 	s.eventually(10*time.Second, "a warning", func() bool {
@@ -63,12 +63,12 @@ func TestCase42DiskFull(t *testing.T) {
 	}
 	for _, sharp := range []bool{true, false} {
 		if sharp {
-			victim.proc.Kill()
-		} else if err := victim.proc.Stop(); err != nil {
+			victim.Proc.Kill()
+		} else if err := victim.Proc.Stop(); err != nil {
 			t.Errorf("stopped with %v", err)
 		}
-		torn(t, victim.state)
-		victim.again()
+		torn(t, victim.State)
+		victim.Again()
 		s.eventually(10*time.Second, "back", func() bool { return victim.alive() == 3 && s.hosts[1].knows("m", 2) })
 	}
 	s.saw("served 10 of 10 on a full disk, warned, no torn file, started again twice")
@@ -94,19 +94,19 @@ func TestCase43CorruptState(t *testing.T) {
 		"ignored, peers found again, same id, serves; a torn key ends the start with the reason and the fix")
 	ingress, owners := s.mesh(2, 500, "m")
 	victim := owners[0]
-	id := ingress.members()[victim.name].ID
+	id := ingress.members()[victim.Name].ID
 	s.eventually(10*time.Second, "peers remembered", func() bool {
-		_, err := os.Stat(filepath.Join(victim.state, "peers.json"))
+		_, err := os.Stat(filepath.Join(victim.State, "peers.json"))
 		return err == nil
 	})
-	victim.proc.Kill()
-	entries, err := os.ReadDir(victim.state)
+	victim.Proc.Kill()
+	entries, err := os.ReadDir(victim.State)
 	if err != nil {
 		t.Fatal(err)
 	}
 	spoiled := 0
 	for _, e := range entries {
-		path := filepath.Join(victim.state, e.Name())
+		path := filepath.Join(victim.State, e.Name())
 		if e.IsDir() || e.Name() == identity.KeyFile {
 			continue
 		}
@@ -122,13 +122,13 @@ func TestCase43CorruptState(t *testing.T) {
 		_ = os.Chtimes(path, tomorrow, tomorrow)
 		spoiled++
 	}
-	victim.again()
+	victim.Again()
 	took := s.eventually(10*time.Second, "back", func() bool { return victim.alive() == 3 && ingress.alive() == 3 && ingress.knows("m", 2) })
-	if now := ingress.members()[victim.name].ID; now != id {
+	if now := ingress.members()[victim.Name].ID; now != id {
 		t.Errorf("id %s, before %s", now, id)
 	}
-	victim.proc.Kill()
-	key := filepath.Join(victim.state, identity.KeyFile)
+	victim.Proc.Kill()
+	key := filepath.Join(victim.State, identity.KeyFile)
 	data, err := os.ReadFile(key)
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func TestCase43CorruptState(t *testing.T) {
 	if err := os.WriteFile(key, data[:len(data)/2], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	victim.again()
+	victim.Again()
 	code := victim.code()
 	if code == 0 || !strings.Contains(victim.stderr(), identity.KeyFile) {
 		t.Errorf("a torn key: exit %d:\n%s", code, victim.stderr())
@@ -204,7 +204,7 @@ func TestCase44ClockJumps(t *testing.T) {
 	for _, h := range s.hosts[2:] {
 		h.ollama(configOf("m", 500, 4))
 	}
-	victim.binary, victim.env = binary, []string{"KAGE_TEST_CLOCK=6 3600 11 -3600"}
+	victim.Binary, victim.Env = binary, []string{"KAGE_TEST_CLOCK=6 3600 11 -3600"}
 	started := time.Now()
 	for _, h := range s.hosts[1:] {
 		h.join()
@@ -213,7 +213,7 @@ func TestCase44ClockJumps(t *testing.T) {
 	// Asked one after the other, idle owners that differ in nothing but what
 	// their Ollamas have in memory owe nobody a turn: who is to serve is named.
 	at := func(h *host, tokens int) reply {
-		return s.ask(question{to: ingress, model: "m", tokens: tokens, header: map[string]string{"X-Kage-Node": h.name}})
+		return s.ask(question{to: ingress, model: "m", tokens: tokens, header: map[string]string{"X-Kage-Node": h.Name}})
 	}
 	if r := at(other, 8); r.perfect(8) != nil {
 		t.Fatalf("%v", r)
@@ -224,7 +224,7 @@ func TestCase44ClockJumps(t *testing.T) {
 			if r.perfect(8) != nil {
 				t.Fatalf("%.1f s in: %v", time.Since(started).Seconds(), r)
 			}
-			if r.node == victim.name && time.Since(started) > 12*time.Second {
+			if r.node == victim.Name && time.Since(started) > 12*time.Second {
 				served++
 			}
 		}
@@ -233,27 +233,27 @@ func TestCase44ClockJumps(t *testing.T) {
 	if deaths > 0 || served == 0 || !ingress.knows("m", 2) {
 		t.Errorf("%d deaths, %d answers from it after its jumps", deaths, served)
 	}
-	wrote := ingress.members()[victim.name].Written
-	victim.proc.Kill()
-	victim.env = []string{"KAGE_TEST_CLOCK=0 -3600"}
-	victim.again()
+	wrote := ingress.members()[victim.Name].Written
+	victim.Proc.Kill()
+	victim.Env = []string{"KAGE_TEST_CLOCK=0 -3600"}
+	victim.Again()
 	took := s.eventually(10*time.Second, "in work again, its reports believed", func() bool {
-		if r := at(victim, 4); r.perfect(4) != nil || r.node != victim.name {
+		if r := at(victim, 4); r.perfect(4) != nil || r.node != victim.Name {
 			return false
 		}
-		own, seen := victim.members()[victim.name].Written, ingress.members()[victim.name].Written
+		own, seen := victim.members()[victim.Name].Written, ingress.members()[victim.Name].Written
 		return seen > 0 && seen < wrote && seen <= own
 	})
 	if n := s.sharing(ingress, 8); n != 2 {
 		t.Errorf("8 requests at once are shared by %d owners of 4 slots", n)
 	}
 	for _, h := range s.hosts[1:] {
-		h.proc.Freeze()
+		h.Proc.Freeze()
 	}
 	nap := time.NewTimer(5 * time.Second)
 	<-nap.C
 	for _, h := range s.hosts[1:] {
-		h.proc.Thaw()
+		h.Proc.Thaw()
 	}
 	woke := s.eventually(5*time.Second, "all alive", func() bool {
 		return ingress.alive() == 3 && victim.alive() == 3 && other.alive() == 3 && s.ask(question{to: ingress, model: "m", tokens: 4}).perfect(4) == nil

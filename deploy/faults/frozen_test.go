@@ -16,9 +16,9 @@ func TestCase16FrozenNode(t *testing.T) {
 		"requests meanwhile are whole, elsewhere; after SIGCONT alive again by itself, in under 5 s, same id")
 	ingress, owners := s.mesh(3, 500, "m")
 	frozen := owners[0]
-	id := ingress.members()[frozen.name].ID
+	id := ingress.members()[frozen.Name].ID
 	for _, span := range []time.Duration{3 * time.Second, 8 * time.Second} {
-		frozen.proc.Freeze()
+		frozen.Proc.Freeze()
 		asked, worst, status := 0, time.Duration(0), "alive"
 		for start := time.Now(); time.Since(start) < span; asked++ {
 			r := s.ask(question{to: ingress, model: "m", tokens: 8})
@@ -27,7 +27,7 @@ func TestCase16FrozenNode(t *testing.T) {
 			}
 			worst, status = max(worst, r.took), ingress.sees(frozen)
 		}
-		frozen.proc.Thaw()
+		frozen.Proc.Thaw()
 		took := s.eventually(10*time.Second, "alive again at all", func() bool {
 			for _, h := range s.hosts[1:] {
 				if h.alive() != 4 {
@@ -36,8 +36,8 @@ func TestCase16FrozenNode(t *testing.T) {
 			}
 			return true
 		})
-		if took > 5*time.Second || ingress.members()[frozen.name].ID != id {
-			t.Errorf("back after %v: %v", took, ingress.members()[frozen.name])
+		if took > 5*time.Second || ingress.members()[frozen.Name].ID != id {
+			t.Errorf("back after %v: %v", took, ingress.members()[frozen.Name])
 		}
 		if span > 5*time.Second && status != "failed" {
 			t.Errorf("frozen for %v it was %s", span, status)
@@ -60,7 +60,7 @@ func TestCase17FrozenOllama(t *testing.T) {
 	s.stands("tiny")
 	ingress := s.hosts[1]
 	for _, h := range s.hosts[2:] { // warm both
-		if r := s.ask(question{to: ingress, model: "tiny", tokens: 4, header: map[string]string{"X-Kage-Node": h.name}}); r.err != nil || !r.done {
+		if r := s.ask(question{to: ingress, model: "tiny", tokens: 4, header: map[string]string{"X-Kage-Node": h.Name}}); r.err != nil || !r.done {
 			t.Fatalf("%s: %v", h, r)
 		}
 	}
@@ -78,11 +78,11 @@ func TestCase17FrozenOllama(t *testing.T) {
 	}
 	first := r.took
 	out := s.eventually(15*time.Second, "left out of the work", func() bool {
-		m := ingress.members()[owner.name]
+		m := ingress.members()[owner.Name]
 		return m.Status == "alive" && m.Ollama == ""
 	})
 	for range 5 {
-		if r := ask(8); r.err != nil || r.text != warm.text || r.node == owner.name || r.took > 2*time.Second {
+		if r := ask(8); r.err != nil || r.text != warm.text || r.node == owner.Name || r.took > 2*time.Second {
 			t.Fatalf("later: %v in %v", r, r.took)
 		}
 	}
@@ -131,13 +131,12 @@ func TestCase18SlowDrip(t *testing.T) {
 	// A node behind a slow line to its Ollama: 200 bytes a second, a token or two.
 	slow := s.hosts[2]
 	line := relay.Start(t, relay.Config{In: slow.Node, Target: "127.0.0.1:11434", Seed: uint64(s.number)})
-	slow.proc.Kill()
-	slow.args = append(slow.args, "--ollama", line.Addr().String())
-	slow.again()
+	slow.Proc.Kill()
+	slow.Again("--ollama", line.Addr().String())
 	s.eventually(10*time.Second, "back", func() bool { return slow.alive() == 4 && slow.knows("m", 3) })
 	line.Set(relay.Faults{Down: relay.Line{Rate: 200}})
-	r = s.ask(question{to: slow, model: "m", tokens: 8, header: map[string]string{"X-Kage-Node": slow.name}})
-	if err := r.perfect(8); err != nil || r.node != slow.name || r.attempts != 1 {
+	r = s.ask(question{to: slow, model: "m", tokens: 8, header: map[string]string{"X-Kage-Node": slow.Name}})
+	if err := r.perfect(8); err != nil || r.node != slow.Name || r.attempts != 1 {
 		t.Errorf("dripping: %v: %v", err, r)
 	}
 	s.saw("dripping: 8 of 8 tokens in %.1f s, not cut", r.took.Seconds())

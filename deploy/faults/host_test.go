@@ -4,42 +4,31 @@ package faults
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/lab"
-	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/lab/proc"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/lab/machine"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/admin"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/ollamatest"
 )
 
 // host is one machine with kage-mesh and perhaps an Ollama.
 type host struct {
-	*lab.Node
-	s     *scene
-	name  string
-	state string
-	env   []string // for every run of kage-mesh, beside the state directory and the name
-	limit []string // a command in front of kage-mesh, such as prlimit
-	proc  *proc.Proc
-	args  []string
+	*machine.Machine
+	s *scene
 
-	binary string             // kage-mesh
-	fake   *ollamatest.Server // nil: none
-	slots  int                // requests that its Ollama runs at once; 0 unsaid
+	fake  *ollamatest.Server // nil: none
+	slots int                // requests that its Ollama runs at once; 0 unsaid
 }
 
 func newHost(s *scene, n *lab.Node) *host {
 	s.Helper()
-	return &host{Node: n, s: s, name: "node-" + strconv.Itoa(n.Index()), state: s.TempDir(), binary: binary}
+	return &host{Machine: machine.New(s, n, binary), s: s}
 }
 
 // model is a cheap model that answers fast.
@@ -50,7 +39,7 @@ func model(name string, rate float64) ollamatest.Model {
 // ollama serves a fake on the host's loopback, where Ollama would be.
 func (h *host) ollama(c ollamatest.Config) *ollamatest.Server {
 	h.s.Helper()
-	c.Name, c.Seed = h.name, uint64(h.s.number)
+	c.Name, c.Seed = h.Name, uint64(h.s.number)
 	if c.Parallel == 0 {
 		c.Parallel = 4
 	}
@@ -79,39 +68,12 @@ func (h *host) join(args ...string) {
 			all = append(all, "--seed", other.IP().String())
 		}
 	}
-	h.run(append(all, args...)...)
-}
-
-// run runs `kage-mesh join ARGS...` with nothing added but what must differ
-// between hosts that share one kernel.
-func (h *host) run(args ...string) {
-	h.s.Helper()
-	h.args = args
-	cmd := h.command(context.Background(), append([]string{"join"}, args...)...)
-	h.proc = h.StartCommand(cmd)
-}
-
-// again starts a node that has ended, as it was started before.
-func (h *host) again() {
-	h.s.Helper()
-	h.run(h.args...)
-}
-
-func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
-	all := append(slices.Clone(h.limit), append([]string{h.binary}, args...)...)
-	cmd := h.Command(ctx, all[0], all[1:]...)
-	cmd.Env = append(os.Environ(), "KAGE_STATE_DIR="+h.state, "KAGE_LOG_LEVEL=debug", "HOME="+h.state)
-	if h.name != "" {
-		cmd.Env = append(cmd.Env, "KAGE_NAME="+h.name)
-	}
-	cmd.Env = append(cmd.Env, h.env...)
-	return cmd
+	h.Join(append(all, args...)...)
 }
 
 // cli runs a kage-mesh command on the host.
 func (h *host) cli(args ...string) (stdout string, err error) {
-	cmd := exec.CommandContext(h.s.ctx, "true")
-	*cmd = *h.command(h.s.ctx, args...)
+	cmd := h.Kage(h.s.ctx, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err = cmd.Run(); err != nil {
@@ -123,40 +85,17 @@ func (h *host) cli(args ...string) (stdout string, err error) {
 // kill ends the node and its fake Ollama at once, as a crash of the machine's
 // user space would.
 func (h *host) kill() {
-	h.proc.Kill()
+	h.Proc.Kill()
 	if h.fake != nil {
 		h.fake.Kill()
 	}
 }
 
-// get reads a page of the host's own node over its loopback.
-func (h *host) get(path string, into any) (status int, err error) {
-	ctx, cancel := context.WithTimeout(h.s.ctx, 2*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:11435"+path, nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := h.HTTPClient().Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	if into == nil {
-		return resp.StatusCode, nil
-	}
-	return resp.StatusCode, json.NewDecoder(resp.Body).Decode(into)
-}
-
 // members are the members as the host sees them, by name; empty while its node
 // does not answer.
 func (h *host) members() map[string]admin.Member {
-	var m admin.Members
-	if _, err := h.get("/mesh/v1/members", &m); err != nil {
-		return nil
-	}
 	byName := map[string]admin.Member{}
-	for _, member := range m.Members {
+	for _, member := range h.Members(h.s.ctx) {
 		byName[member.Name] = member
 	}
 	return byName
@@ -164,18 +103,10 @@ func (h *host) members() map[string]admin.Member {
 
 // sees is the status of another member as the host sees it, "" if it knows
 // none of that name.
-func (h *host) sees(other *host) string { return h.members()[other.name].Status }
+func (h *host) sees(other *host) string { return h.members()[other.Name].Status }
 
 // alive counts the members that the host sees alive.
-func (h *host) alive() int {
-	n := 0
-	for _, m := range h.members() {
-		if m.Status == "alive" {
-			n++
-		}
-	}
-	return n
-}
+func (h *host) alive() int { return h.Alive(h.s.ctx) }
 
 // knows reports whether the host sees so many members that have a model and
 // an Ollama that answers.
@@ -192,7 +123,7 @@ func (h *host) knows(model string, holders int) bool {
 }
 
 // stderr is what the present process has logged.
-func (h *host) stderr() string { return h.proc.Stderr.String() }
+func (h *host) stderr() string { return h.Proc.Stderr.String() }
 
 // mesh builds hosts that know each other: the first is an ingress without
 // Ollama, the others have the models given at a pace of rate tokens a second.

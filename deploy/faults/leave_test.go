@@ -13,7 +13,7 @@ import (
 
 // code is the exit code of the host's node, which has ended or is about to.
 func (h *host) code() int {
-	err := h.proc.Wait()
+	err := h.Proc.Wait()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exit.ExitCode()
 	}
@@ -27,8 +27,7 @@ func TestCase06SIGTERMUnderStreams(t *testing.T) {
 	for _, grace := range []string{"30s", "1s"} {
 		leaving := owners[0]
 		if grace != "30s" {
-			leaving.args = append(leaving.args, "--drain-grace", grace)
-			leaving.again()
+			leaving.Again("--drain-grace", grace)
 			s.eventually(10*time.Second, "back", func() bool {
 				return ingress.alive() == 3 && leaving.alive() == 3 && ingress.knows("m", 2) && leaving.knows("m", 2)
 			})
@@ -41,9 +40,9 @@ func TestCase06SIGTERMUnderStreams(t *testing.T) {
 			t.Fatal("nothing runs on it")
 		}
 		asked := time.Now()
-		leaving.proc.Signal(syscall.SIGTERM)
+		leaving.Proc.Signal(syscall.SIGTERM)
 		ended := make(chan time.Duration, 1)
-		go func() { <-leaving.proc.Done(); ended <- time.Since(asked) }()
+		go func() { <-leaving.Proc.Done(); ended <- time.Since(asked) }()
 		seen := s.eventually(2*time.Second, "draining seen", func() bool {
 			status := ingress.sees(leaving)
 			return status == "draining" || status == "left"
@@ -52,7 +51,7 @@ func TestCase06SIGTERMUnderStreams(t *testing.T) {
 			t.Errorf("seen as draining after %v", seen)
 		}
 		requests := leaving.fake.Stats().Requests["POST /api/generate"]
-		if r := s.ask(question{to: ingress, model: "m", tokens: 2}); r.perfect(2) != nil || r.node == leaving.name {
+		if r := s.ask(question{to: ingress, model: "m", tokens: 2}); r.perfect(2) != nil || r.node == leaving.Name {
 			t.Errorf("new work: %v", r)
 		}
 		good := c.perfect(tokens)
@@ -78,10 +77,10 @@ func TestCase07SecondSignal(t *testing.T) {
 		stream := s.gather(1, func(int) question { return question{to: ingress, model: "m", tokens: 100} })
 		stream.begun()
 		owner := holder(owners...)
-		owner.proc.Signal(c.signal)
+		owner.Proc.Signal(c.signal)
 		s.eventually(5*time.Second, "draining", func() bool { return ingress.sees(owner) == "draining" })
 		second := time.Now()
-		owner.proc.Signal(c.signal)
+		owner.Proc.Signal(c.signal)
 		code := owner.code()
 		took := time.Since(second)
 		if code != c.code || took > time.Second {
@@ -89,7 +88,7 @@ func TestCase07SecondSignal(t *testing.T) {
 		}
 		stream.perfect(100)
 		s.saw("%v: exit %d after %d ms, the stream whole", c.signal, code, took.Milliseconds())
-		owner.again()
+		owner.Again()
 		s.eventually(10*time.Second, "back", func() bool { return ingress.alive() == 3 && ingress.knows("m", 2) && owner.knows("m", 2) })
 	}
 }
@@ -141,10 +140,10 @@ func TestCase33RollingRestart(t *testing.T) {
 	for i := 1; i <= 4; i++ {
 		h := s.hosts[i]
 		door.set(i, false) // as a person does who restarts: clients are sent to another
-		if err := h.proc.Stop(); err != nil {
+		if err := h.Proc.Stop(); err != nil {
 			t.Errorf("%s ended with %v", h, err)
 		}
-		h.again()
+		h.Again()
 		s.eventually(15*time.Second, "back", func() bool {
 			for _, other := range s.hosts[1:] {
 				if other.alive() != 4 || !other.knows("m", 4) {
@@ -178,7 +177,7 @@ func TestCase08DrainAndUndrain(t *testing.T) {
 	c.begun()
 	had, before := drained.fake.Stats().Running, drained.fake.Stats().Requests["POST /api/generate"]
 	order := time.Now()
-	if _, err := owners[1].cli("drain", drained.name); err != nil {
+	if _, err := owners[1].cli("drain", drained.Name); err != nil {
 		t.Fatal(err)
 	}
 	s.eventually(5*time.Second, "known to all", func() bool {
@@ -189,7 +188,7 @@ func TestCase08DrainAndUndrain(t *testing.T) {
 		t.Errorf("known after %v", seen)
 	}
 	for range 5 {
-		if r := s.ask(question{to: ingress, model: "m", tokens: 2}); r.perfect(2) != nil || r.node == drained.name {
+		if r := s.ask(question{to: ingress, model: "m", tokens: 2}); r.perfect(2) != nil || r.node == drained.Name {
 			t.Errorf("new work: %v", r)
 		}
 	}
@@ -201,13 +200,13 @@ func TestCase08DrainAndUndrain(t *testing.T) {
 	if r := s.ask(question{to: drained, model: "m", tokens: 4}); r.perfect(4) != nil {
 		t.Errorf("its own port: %v", r)
 	}
-	if _, err := ingress.cli("undrain", drained.name); err != nil {
+	if _, err := ingress.cli("undrain", drained.Name); err != nil {
 		t.Fatal(err)
 	}
 	owners[1].kill()
 	back := s.eventually(10*time.Second, "in work again", func() bool {
 		r := s.ask(question{to: ingress, model: "m", tokens: 4})
-		return r.perfect(4) == nil && r.node == drained.name
+		return r.perfect(4) == nil && r.node == drained.Name
 	})
 	s.saw("known to all %d ms after the order; %d of 8 whole, the %d there finished there; back %.1f s after undrain", seen.Milliseconds(), good, had, back.Seconds())
 }

@@ -15,7 +15,7 @@ import (
 func (h *host) flaps(other *host) int {
 	n := 0
 	for line := range strings.Lines(h.stderr()) {
-		if strings.Contains(line, `"member failed"`) && strings.Contains(line, `"`+other.name+`"`) {
+		if strings.Contains(line, `"member failed"`) && strings.Contains(line, `"`+other.Name+`"`) {
 			n++
 		}
 	}
@@ -39,7 +39,7 @@ func TestCase09LinkDown(t *testing.T) {
 		t.Fatalf("%v: %v", err, r)
 	}
 	for i := range 10 {
-		if r := s.ask(question{to: ingress, model: "m", tokens: 4}); r.perfect(4) != nil || r.node == cut.name {
+		if r := s.ask(question{to: ingress, model: "m", tokens: 4}); r.perfect(4) != nil || r.node == cut.Name {
 			t.Fatalf("request %d: %v", i, r)
 		}
 	}
@@ -70,7 +70,7 @@ func TestCase10LinkUpAgain(t *testing.T) {
 		"alive at all in under 5 s, same id, no second entry, takes work again")
 	ingress, owners := s.mesh(2, 500, "m")
 	away := owners[0]
-	before := ingress.members()[away.name].ID
+	before := ingress.members()[away.Name].ID
 	s.lab.LinkDown(away.Index())
 	s.eventually(10*time.Second, "failed", func() bool { return ingress.sees(away) == "failed" && owners[1].sees(away) == "failed" })
 	s.lab.LinkUp(away.Index())
@@ -85,13 +85,13 @@ func TestCase10LinkUpAgain(t *testing.T) {
 	if took > 5*time.Second {
 		t.Errorf("alive after %v", took)
 	}
-	if m := ingress.members(); len(m) != 3 || m[away.name].ID != before {
+	if m := ingress.members(); len(m) != 3 || m[away.Name].ID != before {
 		t.Errorf("members %v", m)
 	}
 	owners[1].kill()
 	back := s.eventually(10*time.Second, "in work again", func() bool {
 		r := s.ask(question{to: ingress, model: "m", tokens: 4})
-		return r.perfect(4) == nil && r.node == away.name
+		return r.perfect(4) == nil && r.node == away.Name
 	})
 	s.saw("alive at all after %.1f s with its old id, in work %.1f s later", took.Seconds(), back.Seconds())
 }
@@ -105,7 +105,7 @@ func TestCase11OneWayPartition(t *testing.T) {
 	worst := time.Duration(0)
 	for i, start := 0, time.Now(); time.Since(start) < 10*time.Second; i++ {
 		r := s.ask(question{to: ingress, model: "m", tokens: 8, id: fmt.Sprint("r", i)})
-		if err := r.perfect(8); err != nil || r.node == lost.name {
+		if err := r.perfect(8); err != nil || r.node == lost.Name {
 			t.Fatalf("request %d: %v: %v", i, err, r)
 		}
 		if n := executed(r.header.Get("X-Kage-Request-Id"), owners...); n > 1 {
@@ -120,8 +120,8 @@ func TestCase11OneWayPartition(t *testing.T) {
 	}
 	s.lab.Heal(lost.Index(), ingress.Index())
 	took := s.eventually(10*time.Second, "answering again", func() bool {
-		r := s.ask(question{to: ingress, model: "m", tokens: 4, header: map[string]string{"X-Kage-Node": lost.name}})
-		return r.perfect(4) == nil && r.node == lost.name
+		r := s.ask(question{to: ingress, model: "m", tokens: 4, header: map[string]string{"X-Kage-Node": lost.Name}})
+		return r.perfect(4) == nil && r.node == lost.Name
 	})
 	s.saw("10 s of requests all whole, the slowest %.1f s; the others never gave it up; it answers %.1f s after the healing", worst.Seconds(), took.Seconds())
 }
@@ -144,7 +144,7 @@ func TestCase12SplitInTwo(t *testing.T) {
 	})
 	s.clock()
 	left := s.hosts[5]
-	_ = left.proc.Stop()
+	_ = left.Proc.Stop()
 	s.eventually(5*time.Second, "its leaving seen", func() bool { return s.hosts[1].sees(left) == "left" })
 	s.lab.Split([]int{1, 2}, []int{3, 4})
 	parted := s.eventually(15*time.Second, "two halves", func() bool {
@@ -184,13 +184,13 @@ func TestCase13UDPBlocked(t *testing.T) {
 		// request names it.
 		q := question{to: ingress, model: "m", tokens: 4}
 		if looks%2 == 1 {
-			q.header = map[string]string{"X-Kage-Node": blocked.name}
+			q.header = map[string]string{"X-Kage-Node": blocked.Name}
 		}
 		r := s.ask(q)
 		if err := r.perfect(4); err != nil {
 			t.Fatalf("%v: %v", err, r)
 		}
-		if r.node == blocked.name {
+		if r.node == blocked.Name {
 			served++
 		}
 		if ingress.sees(blocked) != "alive" {
@@ -258,7 +258,7 @@ func TestCase15LongWay(t *testing.T) {
 		if r.perfect(8) != nil {
 			t.Fatalf("request %d: %v", asked, r)
 		}
-		if r.node == far.name {
+		if r.node == far.Name {
 			fromFar++
 		}
 	}

@@ -3,11 +3,7 @@
 package faults
 
 import (
-	"bytes"
-	"fmt"
 	"net/http"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +26,7 @@ func TestCase20ErrorsBeforeTheBody(t *testing.T) {
 		f.Times = ollamatest.Always
 		remove := sick.fake.Fault(f)
 		for i := range 10 {
-			if r := s.ask(question{to: ingress, model: "m", tokens: 4, whole: i%2 == 0}); r.perfect(4) != nil || r.node != well.name {
+			if r := s.ask(question{to: ingress, model: "m", tokens: 4, whole: i%2 == 0}); r.perfect(4) != nil || r.node != well.Name {
 				t.Fatalf("%s %d, request %d: %v", f.Kind, f.Status, i, r)
 			}
 		}
@@ -55,7 +51,7 @@ func TestCase21ModelDeletedBehindTheMesh(t *testing.T) {
 	ingress, owners := s.mesh(2, 500, "model", "other")
 	owners[0].fake.Remove("model")
 	for i := range 10 {
-		if r := s.ask(question{to: ingress, model: "model", tokens: 4}); r.perfect(4) != nil || r.node != owners[1].name {
+		if r := s.ask(question{to: ingress, model: "model", tokens: 4}); r.perfect(4) != nil || r.node != owners[1].Name {
 			t.Fatalf("request %d: %v", i, r)
 		}
 	}
@@ -121,25 +117,9 @@ func TestCase23EarlyEnd(t *testing.T) {
 
 // rss is the memory that the host's node has now, in MiB.
 func (h *host) rss() int {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.proc.Pid()))
-	if err != nil {
-		h.s.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(data), "VmRSS:")
-	kib, _ := strconv.Atoi(strings.Fields(rest)[0])
-	return kib >> 10
-}
-
-// ticks is the CPU time that the host's node has used.
-func (h *host) ticks() time.Duration {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.proc.Pid()))
-	if err != nil {
-		h.s.Fatal(err)
-	}
-	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * 10 * time.Millisecond
+	h.s.Helper()
+	now, _ := h.Memory()
+	return now
 }
 
 func TestCase24HugeLine(t *testing.T) {
@@ -209,16 +189,16 @@ func TestCase26NoOllamaAtStart(t *testing.T) {
 	s := begin(t, 26, "a node starts without an Ollama; later one starts, and a moment later is gone",
 		"it joins and routes to the others, and says so; it serves when the Ollama comes, in under 10 s")
 	ingress, owners := s.mesh(1, 500, "m")
-	if r := s.ask(question{to: ingress, model: "m", tokens: 8}); r.perfect(8) != nil || r.node != owners[0].name {
+	if r := s.ask(question{to: ingress, model: "m", tokens: 8}); r.perfect(8) != nil || r.node != owners[0].Name {
 		t.Fatalf("%v", r)
 	}
-	if out := ingress.proc.Stdout.String(); !strings.Contains(out, "this node routes to the others") {
+	if out := ingress.Proc.Stdout.String(); !strings.Contains(out, "this node routes to the others") {
 		t.Errorf("it says\n%s", out)
 	}
 	ingress.ollama(ollamatest.Config{Models: []ollamatest.Model{model("late", 500)}})
 	took := s.eventually(10*time.Second, "serving", func() bool {
 		r := s.ask(question{to: owners[0], model: "late", tokens: 8})
-		return r.perfect(8) == nil && r.node == ingress.name
+		return r.perfect(8) == nil && r.node == ingress.Name
 	})
 	s.saw("routes without one and says so; serves %.1f s after its Ollama came", took.Seconds())
 }

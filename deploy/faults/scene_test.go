@@ -8,12 +8,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/lab"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/lab/machine"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/need"
 )
 
@@ -31,17 +30,13 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "kage-mesh-faults-")
+	built, remove, err := machine.Build()
 	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "kage-mesh")
-	build := exec.Command("go", "build", "-o", binary, "github.com/AI-Prompt-Ops-Kitchen/kage-mesh/cmd/kage-mesh")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "building kage-mesh: %v\n%s", err, out)
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	defer remove()
+	binary = built
 	start := time.Now()
 	code := m.Run()
 	if *resultsFile != "" {

@@ -38,7 +38,7 @@ func (h *host) gauge(name string) (value float64) {
 }
 
 func (h *host) descriptors() int {
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", h.proc.Pid()))
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", h.Proc.Pid()))
 	if err != nil {
 		h.s.Fatal(err)
 	}
@@ -106,12 +106,12 @@ func TestCase50RandomFaults(t *testing.T) {
 			h.kill()
 			pause(200, 1500)
 			h.reviveOllama()
-			h.again()
+			h.Again()
 			s.eventually(10*time.Second, "back", func() bool { return ingress.knows("m", 3) })
 		case 1:
-			h.proc.Freeze()
+			h.Proc.Freeze()
 			pause(200, 3000)
-			h.proc.Thaw()
+			h.Proc.Thaw()
 		case 2:
 			s.lab.BlackHole(h.Index())
 			pause(200, 3000)

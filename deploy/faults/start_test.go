@@ -11,10 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/miekg/dns"
-
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/lab"
-	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/deploy/lab/machine"
 )
 
 func TestCase34ForwardingLoop(t *testing.T) {
@@ -79,7 +77,7 @@ func TestCase45AddressPlans(t *testing.T) {
 	s.up(3, lab.NoIPv4())
 	s.hosts[3].ollama(configOf("m", 500, 4))
 	for _, h := range s.hosts[1:] {
-		h.run() // no seeds: mDNS
+		h.Join() // no seeds: mDNS
 	}
 	s.eventually(30*time.Second, "three members", func() bool {
 		return s.hosts[1].alive() == 3 && s.hosts[2].alive() == 3 && s.hosts[1].knows("m", 1)
@@ -100,7 +98,7 @@ func TestCase45AddressPlans(t *testing.T) {
 	}
 	took := s.eventually(25*time.Second, "the new address known and used", func() bool {
 		for _, h := range s.hosts[1:3] {
-			m := h.members()[owner.name]
+			m := h.members()[owner.Name]
 			if a, err := netip.ParseAddrPort(m.Address); err != nil || m.Status != "alive" || a.Addr() == owner.IP() {
 				return false
 			}
@@ -110,7 +108,7 @@ func TestCase45AddressPlans(t *testing.T) {
 	if took > 20*time.Second {
 		t.Errorf("after %v", took)
 	}
-	s.saw("IPv6 alone: three members, answers whole; new address %s known and used after %.1f s", s.hosts[1].members()[owner.name].Address, took.Seconds())
+	s.saw("IPv6 alone: three members, answers whole; new address %s known and used after %.1f s", s.hosts[1].members()[owner.Name].Address, took.Seconds())
 }
 
 func TestCase46NoMulticastAndForgedAnswers(t *testing.T) {
@@ -118,9 +116,9 @@ func TestCase46NoMulticastAndForgedAnswers(t *testing.T) {
 		"a named address is enough to join; the forged ones cost a bounded number of dials and make no member")
 	s.up(3)
 	s.lab.NoMulticast(3)
-	s.hosts[1].run()
-	s.hosts[2].run()
-	s.hosts[3].run(s.hosts[1].IP().String())
+	s.hosts[1].Join()
+	s.hosts[2].Join()
+	s.hosts[3].Join(s.hosts[1].IP().String())
 	s.eventually(30*time.Second, "three members", func() bool {
 		return s.hosts[1].alive() == 3 && s.hosts[2].alive() == 3 && s.hosts[3].alive() == 3
 	})
@@ -151,7 +149,10 @@ func TestCase46NoMulticastAndForgedAnswers(t *testing.T) {
 	defer tick.Stop()
 	const forged = 500
 	for i := range forged {
-		raw := forge(t, "forged"+strconv.Itoa(i), guest.IP())
+		raw, err := machine.ForgedAnswer("forged"+strconv.Itoa(i), guest.IP())
+		if err != nil {
+			t.Fatal(err)
+		}
 		if _, err := conn.WriteTo(raw, &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: 5353}); err != nil {
 			t.Fatal(err)
 		}
@@ -163,27 +164,4 @@ func TestCase46NoMulticastAndForgedAnswers(t *testing.T) {
 		t.Errorf("%d dials to the forged address", n)
 	}
 	s.saw("joined by address; %d forged names: %d dials in all, no new member", forged, n)
-}
-
-// forge is an mDNS answer: the node id is at ip.
-func forge(t *testing.T, id string, ip netip.Addr) []byte {
-	t.Helper()
-	const service = "_kage-mesh._tcp.local."
-	name, target := id+"."+service, "forged.local."
-	header := func(n string, typ uint16) dns.RR_Header {
-		return dns.RR_Header{Name: n, Rrtype: typ, Class: dns.ClassINET, Ttl: 120}
-	}
-	m := new(dns.Msg)
-	m.Response, m.Authoritative = true, true
-	m.Answer = []dns.RR{
-		&dns.PTR{Hdr: header(service, dns.TypePTR), Ptr: name},
-		&dns.SRV{Hdr: header(name, dns.TypeSRV), Port: 11437, Target: target},
-		&dns.TXT{Hdr: header(name, dns.TypeTXT), Txt: []string{"c=forged", "v=" + strconv.Itoa(mesh.Protocol), "id=" + id, "p=11437"}},
-		&dns.A{Hdr: header(target, dns.TypeA), A: net.IP(ip.AsSlice())},
-	}
-	raw, err := m.Pack()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
 }

@@ -53,12 +53,12 @@ func TestCase27WrongKeyAndRotation(t *testing.T) {
 	s.clock()
 	stranger := s.hosts[4]
 	stranger.join("--key-file", s.key(mesh.NewKey()))
-	spent := members[0].ticks()
+	spent := members[0].CPU()
 	s.eventually(15*time.Second, "told of its wrong key", func() bool {
 		return strings.Contains(stranger.stderr(), "another mesh of this name has another key")
 	})
 	s.throughout(8*time.Second, "three members, and it alone", func() bool { return members[0].alive() == 3 && stranger.alive() <= 1 })
-	used := members[0].ticks() - spent
+	used := members[0].CPU() - spent
 	lines := 0
 	for _, h := range members {
 		lines += strings.Count(h.stderr(), "a node that cannot join knocked")
@@ -102,12 +102,12 @@ func TestCase28AnotherNodeAtAMembersAddress(t *testing.T) {
 		"called, and refused by TLS before a byte of a request: requests go to others, also the one that named the dead node ends in an error")
 	ingress, owners := s.mesh(2, 500, "m")
 	victim := owners[0]
-	id := ingress.members()[victim.name].ID
+	id := ingress.members()[victim.Name].ID
 	thief, err := identity.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	victim.proc.Kill()
+	victim.Proc.Kill()
 	l, err := victim.Listen("tcp", victim.IP().String()+":11436")
 	if err != nil {
 		t.Fatal(err)
@@ -126,20 +126,20 @@ func TestCase28AnotherNodeAtAMembersAddress(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = server.ServeTLS(l, "", "") }()
 	t.Cleanup(func() { _ = server.Close(); <-ended })
-	r := s.ask(question{to: ingress, model: "m", tokens: 8, header: map[string]string{"X-Kage-Node": victim.name}})
+	r := s.ask(question{to: ingress, model: "m", tokens: 8, header: map[string]string{"X-Kage-Node": victim.Name}})
 	if r.status < 400 || r.failure == "" {
 		t.Errorf("asked of the dead node alone: %v", r)
 	}
 	asked := 0
 	for start := time.Now(); time.Since(start) < 4*time.Second; asked++ {
-		if r := s.ask(question{to: ingress, model: "m", tokens: 8}); r.perfect(8) != nil || r.node != owners[1].name {
+		if r := s.ask(question{to: ingress, model: "m", tokens: 8}); r.perfect(8) != nil || r.node != owners[1].Name {
 			t.Fatalf("%v", r)
 		}
 	}
 	if called.Load() == 0 || reached.Load() > 0 {
 		t.Errorf("called %d times, %d requests reached it", called.Load(), reached.Load())
 	}
-	if m := ingress.members()[victim.name]; m.ID != id {
+	if m := ingress.members()[victim.Name]; m.ID != id {
 		t.Errorf("the dead member is %+v", m)
 	}
 	s.saw("called %d times, 0 requests reached it; named alone: %q; %d of %d others whole", called.Load(), r.failure, asked, asked)
@@ -155,7 +155,7 @@ func TestCase29SameName(t *testing.T) {
 	s.eventually(60*time.Second, "two members", func() bool { return s.hosts[1].alive() == 2 && s.hosts[2].alive() == 2 })
 	s.clock()
 	twin := s.hosts[3]
-	twin.name = s.hosts[2].name
+	twin.Name = s.hosts[2].Name
 	twin.join()
 	code := twin.code()
 	if code != 1 || !strings.Contains(twin.stderr(), s.hosts[2].IP().String()) || !strings.Contains(twin.stderr(), "fix: ") {
@@ -163,7 +163,7 @@ func TestCase29SameName(t *testing.T) {
 	}
 	s.saw("exit %d: %s", code, lastLine(twin.stderr(), "error: "))
 	for _, h := range s.hosts[3:] {
-		h.name = ""
+		h.Name = ""
 		h.join()
 	}
 	s.eventually(15*time.Second, "four members of four names", func() bool { return len(s.hosts[1].members()) == 4 && s.hosts[1].alive() == 4 })
@@ -192,12 +192,12 @@ func TestCase30CopiedStateDirectory(t *testing.T) {
 	ingress, owners := s.mesh(2, 500, "m")
 	original := owners[0]
 	copied := newHost(s, s.lab.Node(0))
-	copied.state = filepath.Join(t.TempDir(), "state")
-	if err := os.CopyFS(copied.state, os.DirFS(original.state)); err != nil {
+	copied.State = filepath.Join(t.TempDir(), "state")
+	if err := os.CopyFS(copied.State, os.DirFS(original.State)); err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range []string{identity.KeyFile, mesh.KeyFile} {
-		_ = os.Chmod(filepath.Join(copied.state, file), 0o600)
+		_ = os.Chmod(filepath.Join(copied.State, file), 0o600)
 	}
 	copied.join()
 	s.eventually(15*time.Second, "it ended, or told", func() bool {
@@ -206,8 +206,8 @@ func TestCase30CopiedStateDirectory(t *testing.T) {
 	s.throughout(4*time.Second, "three members", func() bool { return ingress.alive() == 3 && ingress.sees(original) == "alive" })
 	// The later process's word is believed for a few seconds after its end.
 	took := s.eventually(10*time.Second, "the first in work", func() bool {
-		r := s.ask(question{to: ingress, model: "m", tokens: 8, header: map[string]string{"X-Kage-Node": original.name}})
-		return r.perfect(8) == nil && r.node == original.name
+		r := s.ask(question{to: ingress, model: "m", tokens: 8, header: map[string]string{"X-Kage-Node": original.Name}})
+		return r.perfect(8) == nil && r.node == original.Name
 	})
 	s.saw("told: %q; the first serves on, %.1f s later", "another node runs with this node's key", took.Seconds())
 }
@@ -293,7 +293,7 @@ func TestCase32NewerVersionInTheMesh(t *testing.T) {
 		h.ollama(configOf("m", 500, 4))
 		h.ollamaOnly(fmt.Sprintf("only-%d", h.Index()))
 	}
-	s.hosts[3].binary = next
+	s.hosts[3].Binary = next
 	for _, h := range s.hosts[1:] {
 		h.join()
 	}
@@ -308,7 +308,7 @@ func TestCase32NewerVersionInTheMesh(t *testing.T) {
 	s.clock()
 	for _, c := range [][2]int{{1, 3}, {3, 1}, {2, 3}, {3, 2}} {
 		r := s.ask(question{to: s.hosts[c[0]], model: fmt.Sprintf("only-%d", c[1]), tokens: 8})
-		if err := r.perfect(8); err != nil || r.node != s.hosts[c[1]].name {
+		if err := r.perfect(8); err != nil || r.node != s.hosts[c[1]].Name {
 			t.Errorf("%d asks %d: %v: %v", c[0], c[1], err, r)
 		}
 	}
