@@ -261,9 +261,19 @@ func TestCase44ClockJumps(t *testing.T) {
 	s.saw("no death by the jumps, %d answers from it after them; from the past: in work after %.1f s; after the sleep all alive by %.1f s", served, took.Seconds(), woke.Seconds())
 }
 
-// sharing is how many owners serve n requests at once, each of half a second.
+// sharing is how many owners serve n requests at once, each of half a second,
+// when all have the model in memory: a load may cost more than the wait.
 func (s *scene) sharing(ingress *host, n int) int {
 	s.Helper()
+	for _, h := range s.hosts[1:] {
+		if h.fake == nil {
+			continue
+		}
+		r := s.ask(question{to: ingress, model: "m", tokens: 4, header: map[string]string{"X-Kage-Node": h.Name}})
+		if r.perfect(4) != nil || r.node != h.Name {
+			s.Errorf("asked of %s: %v", h, r)
+		}
+	}
 	const tokens = 250
 	c := s.gather(n, func(int) question { return question{to: ingress, model: "m", tokens: tokens} })
 	c.perfect(tokens)
