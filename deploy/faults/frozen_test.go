@@ -155,8 +155,8 @@ func TestCase19SlowColdLoad(t *testing.T) {
 	fake.Fault(ollamatest.Fault{Kind: ollamatest.SlowLoad, Delay: 18 * time.Second})
 	// Meanwhile the ingress is stopped: the signs of life lie unread, and it must
 	// not take its own absence for the owner's.
-	time.AfterFunc(4*time.Second, s.hosts[1].proc.Freeze)
-	time.AfterFunc(10*time.Second, s.hosts[1].proc.Thaw)
+	time.AfterFunc(4*time.Second, s.hosts[1].Proc.Freeze)
+	time.AfterFunc(10*time.Second, s.hosts[1].Proc.Thaw)
 	r := s.ask(question{to: s.hosts[1], model: "m", tokens: 20, id: "cold"})
 	if err := r.perfect(20); err != nil || r.attempts != 1 || r.took < 18*time.Second {
 		t.Fatalf("%v after %v: %v", err, r.took, r)
