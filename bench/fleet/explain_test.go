@@ -23,6 +23,16 @@ func TestExplainAgrees(t *testing.T) {
 	f := startFleet(t, Household(8, 2000))
 	models := []string{"qwen2.5:3b", "qwen2.5:32b", "qwen2.5:3b", "qwen2.5:72b"}
 	owners := map[string]int{}
+	// Explanation and request shall see the same picture from the first on.
+	awaitViews(t, f, func(v *mesh.View) bool {
+		heard := 0
+		for _, m := range v.Members() {
+			if m.Load != nil && m.Load.Up {
+				heard++
+			}
+		}
+		return heard == 8
+	})
 	for i := range requests {
 		switch i {
 		case requests / 3:

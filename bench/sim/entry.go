@@ -74,14 +74,18 @@ func (e *entry) listen(n *node) {
 	}
 }
 
-// heeded reports whether anybody may look at a report sent now. Between
-// requests nobody does, and most of a simulation would be spent on reports that
-// nobody reads. It errs only when a machine dies.
+// heeded reports whether anybody may look at a report sent now, before the next
+// has taken its place. Between requests nobody does, and most of a simulation
+// would be spent on reports that nobody reads. It errs only when a machine dies.
 func (s *Sim) heeded() bool {
 	for s.soon < len(s.times) && s.times[s.soon] < s.now {
 		s.soon++
 	}
-	return s.Fleet.Turns > 0 || s.waiting > 0 || s.soon < len(s.times) && s.times[s.soon] < s.now+8*s.Gossip
+	next := 1.2*s.Gossip + 0.2 // with the longest pause and trip
+	if s.Loss > 0 {
+		next = 8 * s.Gossip
+	}
+	return s.Fleet.Turns > 0 || s.waiting > 0 || s.soon < len(s.times) && s.times[s.soon] < s.now+next
 }
 
 // look is the entry's View. It is made anew when it is older than the mesh's

@@ -18,14 +18,14 @@ func main() {
 		name  string
 		print func()
 	}{
-		{"seed4", func() { sim.Compare(os.Stdout, sim.Seed4(), 4000, *seeds) }},
-		{"unequal16", func() { sim.Compare(os.Stdout, sim.Unequal16(), 4000, *seeds) }},
-		{"mesh100", func() { sim.Compare(os.Stdout, sim.Mesh100(), 6000, *seeds) }},
+		{"seed4", func() { sim.Compare(os.Stdout, sim.Seed4(), 3000, *seeds) }},
+		{"unequal16", func() { sim.Compare(os.Stdout, sim.Unequal16(), 3000, *seeds) }},
+		{"mesh100", func() { sim.Compare(os.Stdout, sim.Mesh100(), 4000, *seeds) }},
 		{"robust", func() {
-			sim.Robust(os.Stdout, sim.Seed4(), 3000, *seeds)
-			sim.Robust(os.Stdout, sim.Unequal16(), 3000, *seeds)
+			sim.Robust(os.Stdout, sim.Seed4(), 1500, *seeds)
+			sim.Robust(os.Stdout, sim.Unequal16(), 1500, *seeds)
 		}},
-		{"herding", func() { sim.Herding(os.Stdout, 2000, *seeds) }},
+		{"herding", func() { sim.Herding(os.Stdout, 1000, *seeds) }},
 	} {
 		if *only == "" || *only == t.name {
 			t.print()
