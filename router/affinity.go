@@ -55,11 +55,7 @@ func (w *warmth) cached(q *Request, v *mesh.View) map[mesh.NodeID]int {
 	var out map[mesh.NodeID]int
 	for n := range q.Prefixes {
 		i := len(q.Prefixes) - 1 - n
-		p := q.Prefixes[i]
-		x, ok := w.recent[p]
-		if !ok {
-			x, ok = w.older[p]
-		}
+		x, ok := w.of(q.Prefixes[i])
 		if !ok || x.at.key != q.Key || out[x.at.node] > 0 || !w.holds(x, v) {
 			continue
 		}
@@ -69,6 +65,31 @@ func (w *warmth) cached(q *Request, v *mesh.View) map[mesh.NodeID]int {
 		out[x.at.node] = q.PrefixTokens[i]
 	}
 	return out
+}
+
+// of finds a prompt by its hash. w.mu is held.
+func (w *warmth) of(prefix uint64) (warm, bool) {
+	x, ok := w.recent[prefix]
+	if !ok {
+		x, ok = w.older[prefix]
+	}
+	return x, ok
+}
+
+// cachedAt is what cached says of one node.
+func (w *warmth) cachedAt(node mesh.NodeID, q *Request, v *mesh.View) int {
+	if len(q.PrefixTokens) != len(q.Prefixes) {
+		return 0
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for n := range q.Prefixes {
+		i := len(q.Prefixes) - 1 - n
+		if x, ok := w.of(q.Prefixes[i]); ok && x.at == (runnerAt{node, q.Key}) && w.holds(x, v) && q.PrefixTokens[i] > 0 {
+			return q.PrefixTokens[i]
+		}
+	}
+	return 0
 }
 
 // holds reports whether the cache that x was in can still be there. w.mu is
@@ -94,7 +115,7 @@ func (w *warmth) answers(q *Request, m *mesh.Member, v *mesh.View) (believed int
 	if q.Embedding || len(q.Prefixes) == 0 || m.Load == nil {
 		return 0
 	}
-	believed = w.cached(q, v)[m.ID]
+	believed = w.cachedAt(m.ID, q, v)
 	at := runnerAt{m.ID, q.Key}
 	w.mu.Lock()
 	defer w.mu.Unlock()

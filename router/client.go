@@ -78,10 +78,11 @@ func (r *Router) serveForwarded(w *trip, req *http.Request, route wire.Route) {
 		writeError(w, route.Kind.Dialect(), werr)
 		return
 	}
-	r.meet(req.Context(), wire.Canonical(peek.Model))
+	key := wire.Canonical(peek.Model)
+	r.meet(req.Context(), key)
 	f := &flight{
 		Request: Request{
-			ID: id, Key: wire.Canonical(peek.Model), PromptTokens: peek.PromptTokens,
+			ID: id, Key: key, PromptTokens: peek.PromptTokens,
 			OutputTokens: max(peek.NumPredict, 0), Context: peek.NumCtx, Prefixes: peek.Prefixes,
 			PrefixTokens: peek.PrefixTokens, Conversation: conversation(route.Kind, &peek), Embedding: !route.Kind.Generates(), Batch: req.Header.Get(headerClass) == "batch",
 			Client: clientName(req), Arrived: time.Now(),

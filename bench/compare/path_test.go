@@ -77,7 +77,7 @@ func TestARequestAllocatesLittle(t *testing.T) {
 	if testing.Short() {
 		t.Skip("allocations of a quiet process, not with -short")
 	}
-	for hops, most := range map[int]float64{1: 170, 2: 470} {
+	for hops, most := range map[int]float64{1: 120, 2: 210} {
 		c := path(t, hops)
 		request := post("m1", 8, false)
 		got := testing.AllocsPerRun(300, func() {

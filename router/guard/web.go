@@ -61,7 +61,10 @@ func (w web) hostOK(header string) bool {
 	if host == "" {
 		return false
 	}
-	if _, err := netip.ParseAddr(host); err == nil || host == "localhost" || slices.Contains(w.hosts, host) {
+	if host == "localhost" || slices.Contains(w.hosts, host) {
+		return true
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
 		return true
 	}
 	return slices.ContainsFunc(localSuffixes, func(s string) bool { return strings.HasSuffix(host, s) })

@@ -20,17 +20,18 @@ const maxHead = 256 << 10
 // conn is one connection of a Transport, used by one request at a time.
 type conn struct {
 	net.Conn
-	bare  net.Conn        // below TLS: what is cut, and looked at
-	sys   syscall.RawConn // of bare; nil: it cannot be looked at
-	look  func(fd uintptr) bool
-	quiet bool   // what look found
-	buf   []byte // what was read, from
-	from  int
-	out   []byte
-	host  string
-	once  sync.Once
-	t     *Transport
-	since time.Time // that it is idle
+	bare   net.Conn        // below TLS: what is cut, and looked at
+	sys    syscall.RawConn // of bare; nil: it cannot be looked at
+	look   func(fd uintptr) bool
+	quiet  bool   // what look found
+	buf    []byte // what was read, from
+	from   int
+	filled bool // the last read took all room there was
+	out    []byte
+	host   string
+	once   sync.Once
+	t      *Transport
+	since  time.Time // that it is idle
 }
 
 func newConn(t *Transport, raw net.Conn, host string) *conn {
@@ -49,19 +50,24 @@ func newConn(t *Transport, raw net.Conn, host string) *conn {
 // pending is how many bytes were read and not taken.
 func (c *conn) pending() int { return len(c.buf) - c.from }
 
+// mostRead is how large the buffer of a connection becomes over which more
+// comes than it holds, bytes.
+const mostRead = 32 << 10
+
 // fill reads what there is, and waits for it.
 func (c *conn) fill() error {
 	if c.from > 0 {
 		c.buf = append(c.buf[:0], c.buf[c.from:]...)
 		c.from = 0
 	}
-	if cap(c.buf)-len(c.buf) < 512 {
+	if cap(c.buf)-len(c.buf) < 512 || c.filled && cap(c.buf) < mostRead {
 		grown := make([]byte, len(c.buf), max(4<<10, 2*cap(c.buf)))
 		copy(grown, c.buf)
 		c.buf = grown
 	}
 	n, err := c.Conn.Read(c.buf[len(c.buf):cap(c.buf)])
 	c.buf = c.buf[:len(c.buf)+n]
+	c.filled = len(c.buf) == cap(c.buf)
 	if n > 0 {
 		return nil
 	}

@@ -202,6 +202,9 @@ func (t *Transport) take(host string) *conn {
 
 func (t *Transport) put(c *conn) {
 	c.since = time.Now()
+	if cap(c.buf) > 4<<10 {
+		c.buf, c.from, c.filled = nil, 0, false // an idle connection holds little
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.idle == nil {
