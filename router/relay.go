@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
@@ -17,7 +18,8 @@ type relay struct {
 	f *flight
 	r *Router
 
-	committed bool // the client has headers
+	committed bool      // the client has headers
+	now       time.Time // of the last read of a stream
 }
 
 // copy relays a to the client. nil: the answer is complete, or the client has
@@ -99,7 +101,7 @@ func (o *relay) passage(a *answer) (passage, wire.Kind) {
 	case Restart:
 		return newSkipper(f.route.Kind, &f.story, f.composer, f.continued), f.route.Kind
 	}
-	return plain{&f.story}, f.route.Kind
+	return plain{&f.story, &o.now}, f.route.Kind
 }
 
 func (o *relay) copyFrames(a *answer) *AttemptError {
@@ -114,6 +116,7 @@ func (o *relay) copyFrames(a *answer) *AttemptError {
 	var ready []byte // the whole frames of one read, written at once
 	for {
 		p, err := in.read(a.body)
+		o.now = time.Now()
 		_, _ = scanner.Write(p) // never fails
 		ready = ready[:0]
 		for {

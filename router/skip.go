@@ -19,10 +19,13 @@ type passage interface {
 }
 
 // plain passes frames as they are.
-type plain struct{ story *story }
+type plain struct {
+	story *story
+	now   *time.Time // of the read that brought them
+}
 
 func (p plain) pass(dst []byte, f wire.Frame, c *wire.Chunk) ([]byte, error) {
-	p.story.add(f, c, time.Now())
+	p.story.add(f, c, *p.now)
 	return append(dst, f.Raw...), nil
 }
 
