@@ -10,8 +10,13 @@ import (
 // headroom is how many bytes of garbage a node may make between two
 // collections. A node at rest holds some 5 MiB that is in use: by the runtime's
 // own rule, as much again, it would collect hundreds of times a second under
-// load, a tenth of its work. From headroom in use on the runtime's rule holds.
-const headroom = 20 << 20
+// load, a tenth of its work. One with 500 streams holds 15 and makes hardly any
+// garbage: by that rule it would take twice as much for nothing.
+const headroom = 12 << 20
+
+// least is the least of what is in use that may be added to it, percent: below,
+// a node with a lot in use would do nothing but collect.
+const least = 50
 
 // keepHeadroom sets the runtime's percentage anew after every collection, so
 // that it means headroom. A GOGC in the environment is left alone.
@@ -37,7 +42,7 @@ type mark struct{ _ [16]byte }
 // percent is GOGC for a heap of which that much is in use. The runtime's
 // smallest heap is 4 MiB times it.
 func percent(inUse uint64) int {
-	return int(max(100, headroom*100/max(inUse, 4<<20))) //nolint:gosec // at most 500
+	return int(max(least, headroom*100/max(inUse, 4<<20))) //nolint:gosec // at most 300
 }
 
 // inUse is what the next collection is reckoned from.

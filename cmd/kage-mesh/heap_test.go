@@ -10,7 +10,7 @@ func TestHeadroomByWhatIsInUse(t *testing.T) {
 		inUse uint64
 		want  int
 	}{
-		{0, 500}, {4 << 20, 500}, {10 << 20, 200}, {20 << 20, 100}, {200 << 20, 100},
+		{0, 300}, {4 << 20, 300}, {6 << 20, 200}, {12 << 20, 100}, {24 << 20, 50}, {200 << 20, 50},
 	} {
 		if got := percent(tt.inUse); got != tt.want {
 			t.Errorf("%d MiB in use: %d %%, want %d", tt.inUse>>20, got, tt.want)

@@ -61,7 +61,7 @@ func (c *conn) fill() error {
 		c.from = 0
 	}
 	if cap(c.buf)-len(c.buf) < 512 || c.filled && cap(c.buf) < mostRead {
-		grown := make([]byte, len(c.buf), max(4<<10, 2*cap(c.buf)))
+		grown := make([]byte, len(c.buf), max(2<<10, 2*cap(c.buf)))
 		copy(grown, c.buf)
 		c.buf = grown
 	}

@@ -25,6 +25,7 @@ type response struct {
 	sent    bool   // the head is in the buffer
 	chunked bool
 	closes  bool // no other request over this connection
+	flushed bool // a part of the answer is out
 	err     error
 }
 
@@ -93,6 +94,10 @@ func (w *response) FlushError() error {
 	}
 	w.head(false)
 	w.push()
+	if !w.flushed {
+		w.flushed = true
+		w.x.lighten()
+	}
 	return w.err
 }
 

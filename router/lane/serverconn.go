@@ -226,6 +226,16 @@ func (x *serverConn) fill(within time.Duration) error {
 	return err
 }
 
+// lighten gives the buffer of a request that has been read back, while its
+// answer goes out in parts: that may take long, and there are many of them.
+func (x *serverConn) lighten() {
+	x.watch.mu.Lock()
+	defer x.watch.mu.Unlock()
+	if x.from == len(x.buf) {
+		x.buf, x.from = nil, 0
+	}
+}
+
 // serve answers one request; false: the connection is of no more use.
 func (x *serverConn) serve(req *http.Request) (keep bool) {
 	ctx, cancel := context.WithCancel(x.ctx)
