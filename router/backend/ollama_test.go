@@ -14,18 +14,23 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/hardware"
 )
 
-// soon waits for a state of a real server and returns how long it took.
+// soon waits until a real server is in a state, and the gate has heard of it, too,
+// and returns how long it took.
 func soon(t *testing.T, b *Backend, what string, ok func(*State) bool) time.Duration {
 	t.Helper()
 	began := time.Now()
 	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
 	for {
-		changed := b.Changed()
-		if ok(b.State()) {
+		b.gate.mu.Lock()
+		heard := b.gate.a.state
+		b.gate.mu.Unlock()
+		if ok(b.State()) && ok(heard) {
 			return time.Since(began)
 		}
 		select {
-		case <-changed:
+		case <-tick.C:
 		case <-deadline:
 			t.Fatalf("not within 30 s: %s; state %+v", what, *b.State())
 		}
