@@ -80,8 +80,8 @@ func (o *Result) Loads() float64 { return 1000 * float64(o.loads) / float64(o.re
 // the moments with at least one request per machine.
 func (o *Result) Herd() float64 { return o.crowding / o.crowdings }
 
-// Grows reports whether the backlog grew without bound: the last third waited
-// more than three times as long as the first.
+// Grows reports whether the last third took more than three times as long as the
+// first: a backlog that grows faster than with time.
 func (o *Result) Grows() bool { return o.growth[1] > 3*o.growth[0] }
 
 func mean(v []float64) float64 {

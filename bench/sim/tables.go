@@ -78,7 +78,7 @@ func Compare(w io.Writer, f Fleet, requests, seeds int) {
 	at := func(rule, load int) *sum { return &sums[rule*len(Loads)+load] }
 	fmt.Fprintf(w, "## %s: %d machines, %d models, %.3g requests/s at load 1, %d requests, of which the first quarter is not counted, and %d seeds per cell\n\n",
 		f.Name, len(f.Kinds), len(f.Models), rate, requests, seeds)
-	fmt.Fprintln(w, "Mean completion time (99th percentile) as a multiple of the clairvoyant's. U: the backlog grew without bound.")
+	fmt.Fprintln(w, "Mean completion time (99th percentile) as a multiple of the clairvoyant's. U: the last third took more than three times as long as the first.")
 	fmt.Fprintln(w)
 	row(w, "rule", func(l int) string { return fmt.Sprintf("load %.0f %%", 100*Loads[l]) })
 	row(w, "---", func(int) string { return "---" })
