@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,11 +9,11 @@ import (
 
 func TestLinesComeInOrderAndSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
+		var out syncBuffer
 		l := &lines{to: &out}
 		_, _ = l.Write([]byte("one\n"))
 		_, _ = l.Write([]byte("two\n"))
-		if out.Len() > 0 {
+		if out.String() != "" {
 			t.Errorf("written at once: %q", out.String())
 		}
 		time.Sleep(linesFor)
@@ -27,7 +26,7 @@ func TestLinesComeInOrderAndSoon(t *testing.T) {
 		long := strings.Repeat("x", maxLines)
 		_, _ = l.Write([]byte(long)) // waits for nothing
 		if out.String() != "one\ntwo\nthree\n"+long {
-			t.Errorf("%d bytes at the end", out.Len())
+			t.Errorf("%d bytes at the end", len(out.String()))
 		}
 	})
 }
