@@ -27,10 +27,11 @@ type fleet struct {
 
 type owner struct {
 	*host
-	fleet  *fleet
-	ollama *realollama.Ollama
-	holder *holder
-	down   atomic.Bool
+	fleet    *fleet
+	ollama   *realollama.Ollama
+	holder   *holder
+	down     atomic.Bool
+	starting sync.Mutex // of its process, which the one that kills it next must see
 }
 
 // behind is where an owner's Ollama listens; its usual port is the holder's.
@@ -131,7 +132,9 @@ func (o *owner) kill() {
 		}
 	}
 	o.down.Store(true)
+	o.starting.Lock()
 	o.Proc.Kill()
+	o.starting.Unlock()
 	o.ollama.Kill()
 	o.holder.let()
 }
@@ -141,6 +144,8 @@ func (o *owner) revive() {
 	o.ollama.Restart()
 	o.warm()
 	o.down.Store(false) // before it can be killed again
+	o.starting.Lock()
+	defer o.starting.Unlock()
 	o.host.join()
 }
 
