@@ -293,7 +293,11 @@ func TestADrainedNodesAnswerIsTheSameToTheByte(t *testing.T) {
 			f.ingress.run("undrain", drained)
 		}
 	}
-	if log := f.ingress.Proc.Stderr.String(); strings.Count(log, "owner drains") < 9 || strings.Contains(log, `"phase":"stream","err":"unexpected`) {
+	// The log comes in pieces, a moment after what it tells of.
+	await(t, 5*time.Second, "nine answers that were handed over", func() bool {
+		return strings.Count(f.ingress.Proc.Stderr.String(), "owner drains") >= 9
+	})
+	if log := f.ingress.Proc.Stderr.String(); strings.Contains(log, `"phase":"stream","err":"unexpected`) {
 		t.Errorf("the ingress took it for something else:\n%s", log)
 	}
 }
