@@ -164,9 +164,12 @@ func TestPullIsNeverStartedTwiceOnANode(t *testing.T) {
 func TestPullEndsWhenNobodyFollowsIt(t *testing.T) {
 	f := start(t, machine("a", 32*gib, &ollamatest.Config{Catalog: catalog("m"), PullRate: 1}), machine("entry", 8*gib, nil))
 	// Whoever comes after the last follower has left starts the pull anew;
-	// before that, it would follow the first.
+	// before that, it would follow the first. That one has left is noticed within
+	// moments: who comes sooner keeps the pull alive.
 	deadline := time.Now().Add(10 * time.Second)
-	for f.Node(0).Ollama.Stats().Requests["POST /api/pull"] < 2 {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for ; f.Node(0).Ollama.Stats().Requests["POST /api/pull"] < 2; <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatal("the pull goes on without anybody")
 		}
