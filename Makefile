@@ -8,7 +8,7 @@ SOAK     ?= 10m
 LINT     := deploy/ci/golangci-lint.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help vuln build test unit race lint fmt fmt-check tidy tidy-check vet cross e2e e2e-all deb lab ollama deps \
+.PHONY: help vuln build test unit race lint fmt fmt-check tidy tidy-check vet cross e2e e2e-all fleet deb lab ollama deps \
 	fuzz cover bench bench-go bench-once scale dev demo conformance faults soak ready clean sim
 
 help: ## list the targets
@@ -46,6 +46,9 @@ e2e: ## several hosts and real Ollamas: join, route, survive; the page; what the
 
 e2e-all: ## the same with the lab's own tests, the official clients, strangers and floods
 	deploy/ci/e2e.sh
+
+fleet: ## meshes in one process, also what takes longer: 500 streams, a rolling restart, makespans
+	$(GO) test -count=1 -v -timeout 30m -skip TestSoak ./bench/fleet
 
 deb: ## install, run, upgrade under load and purge the package kage-mesh (Debian, root; part of CI)
 	KAGE_TEST_DEB=1 $(GO) test -count=1 -v -timeout 10m ./deploy/package

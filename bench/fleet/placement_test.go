@@ -233,7 +233,7 @@ func warm(t *testing.T, f *Fleet, model string) {
 // over the bound total work / total rate; ten times as fast as the machines.
 func TestLiveUnequalNodes(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes half a minute; make e2e runs it")
+		t.Skip("half a minute, not with -short")
 	}
 	const speed = 10
 	f := startFleet(t, []Spec{
@@ -257,7 +257,7 @@ func TestLiveUnequalNodes(t *testing.T) {
 // share of the sum of their solo rates.
 func TestLiveTwoLargeNodes(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes half a minute; make e2e runs it")
+		t.Skip("half a minute, not with -short")
 	}
 	const speed = 20
 	f := startFleet(t, []Spec{

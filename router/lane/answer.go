@@ -152,23 +152,11 @@ func (x *answer) fields(f *framing, text string) bool {
 	values := make([]string, 0, n)
 	x.Header = make(http.Header, n)
 	for {
-		line, rest, ok := strings.Cut(text, "\r\n")
-		if !ok {
-			return false
+		key, value, rest, ok := field(text)
+		if !ok || key == "" {
+			return ok
 		}
 		text = rest
-		if line == "" {
-			return rest == ""
-		}
-		name, value, ok := strings.Cut(line, ":")
-		if !ok || !token(name) {
-			return false
-		}
-		value = strings.Trim(value, " \t")
-		if !visible(value) {
-			return false
-		}
-		key := canonical(name)
 		switch key {
 		case "Content-Length":
 			n, ok := plainLength(value)

@@ -66,6 +66,21 @@ func plain(head []byte) *http.Request {
 
 var crlf = []byte("\r\n")
 
+// field takes the next line of a head's fields. !ok: it is not plain; no key: it is
+// the empty line, and the head ends with it.
+func field(text string) (key, value, rest string, ok bool) {
+	line, rest, ok := strings.Cut(text, "\r\n")
+	if !ok || line == "" {
+		return "", "", rest, ok && rest == ""
+	}
+	name, value, ok := strings.Cut(line, ":")
+	if !ok || !token(name) {
+		return "", "", "", false
+	}
+	value = strings.Trim(value, " \t")
+	return canonical(name), value, rest, visible(value)
+}
+
 func plainFields(r *http.Request, fields []byte) bool {
 	n := bytes.Count(fields, crlf)
 	if n > plainHeaders {
@@ -75,23 +90,12 @@ func plainFields(r *http.Request, fields []byte) bool {
 	values := make([]string, 0, n)
 	r.Header = make(http.Header, n)
 	for {
-		line, rest, ok := strings.Cut(text, "\r\n")
-		if !ok {
-			return false
+		key, value, rest, ok := field(text)
+		if !ok || key == "" {
+			return ok
 		}
 		text = rest
-		if line == "" {
-			return rest == ""
-		}
-		name, value, ok := strings.Cut(line, ":")
-		if !ok || !token(name) {
-			return false
-		}
-		value = strings.Trim(value, " \t")
-		if !visible(value) {
-			return false
-		}
-		switch key := canonical(name); key {
+		switch key {
 		case "Host":
 			if r.Host != "" || !plainHost(value) {
 				return false
