@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/lane"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
@@ -46,24 +47,37 @@ func newMeter(ctx context.Context, r *Router, j *job, resp *http.Response, leave
 
 func (m *meter) Read(p []byte) (int, error) {
 	n, err := m.resp.Body.Read(p)
+	m.saw(p[:n], err)
+	return n, err
+}
+
+// Flow implements [lane.Flower].
+func (m *meter) Flow(take func(p []byte, err error) (more bool)) {
+	lane.Flow(m.resp.Body, func(p []byte, err error) bool {
+		m.saw(p, err)
+		return take(p, err)
+	})
+}
+
+// saw reads the figures off what has come.
+func (m *meter) saw(p []byte, err error) {
 	switch {
 	case m.leader:
-		return n, err // it tells us
-	case n == 0 || !m.job.kind.Inference():
+		return // who reads it tells us
+	case len(p) == 0 || !m.job.kind.Inference():
 	case m.scanner != nil:
-		m.look(p[:n])
-	case len(m.whole) == 0 && err == io.EOF:
-		m.usage, _ = wire.BodyUsage(m.job.kind, p[:n]) // all of it is here
-	case len(m.whole)+n <= wholeLimit:
-		m.whole = append(m.whole, p[:n]...)
+		m.look(p)
+	case len(m.whole) == 0 && err == io.EOF: //nolint:errorlint // io.Reader's contract is the bare value
+		m.usage, _ = wire.BodyUsage(m.job.kind, p) // all of it is here
+	case len(m.whole)+len(p) <= wholeLimit:
+		m.whole = append(m.whole, p...)
 	}
-	if err == io.EOF {
+	if err == io.EOF { //nolint:errorlint // as above
 		m.verdict(m.tail == nil || m.tail.Ended() || m.tail.Runaway())
 		m.end()
 	} else if err != nil {
 		m.verdict(false)
 	}
-	return n, err
 }
 
 // verdict books whether Ollama did its work; not when others ended it, and an
@@ -75,7 +89,7 @@ func (m *meter) verdict(ok bool) {
 }
 
 func (m *meter) look(p []byte) {
-	_, _ = m.scanner.Write(p) // never fails
+	m.scanner.Lend(p)
 	for {
 		frame, ok := m.scanner.Next()
 		if !ok {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/lane"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
@@ -312,33 +313,36 @@ func (r *Router) answerPeer(ctx context.Context, w http.ResponseWriter, a *answe
 	if err := out.Flush(); err != nil {
 		return OutcomeClientGone
 	}
-	var in window
-	defer in.close()
-	for {
-		p, err := in.read(a.body)
+	var became Outcome
+	var broken error
+	lane.Flow(a.body, func(p []byte, err error) bool {
 		if len(p) > 0 {
-			if _, werr := w.Write(p); werr != nil {
-				return OutcomeClientGone
+			_, werr := w.Write(p)
+			if werr == nil {
+				werr = out.Flush()
 			}
-			if werr := out.Flush(); werr != nil {
-				return OutcomeClientGone
+			if werr != nil {
+				became = OutcomeClientGone
+				return false
 			}
 		}
-		if errors.Is(err, io.EOF) {
-			a.Close() // counts the request out before the report is written
-			if text := r.report.now(r.backend); text != "" {
-				h.Set(http.TrailerPrefix+headerLoad, text)
-			}
-			return outcomeOf(a.status)
+		broken = err
+		return err == nil
+	})
+	switch {
+	case became != "":
+		return became
+	case broken == io.EOF: //nolint:errorlint // io.Reader's contract is the bare value
+		a.Close() // counts the request out before the report is written
+		if text := r.report.now(r.backend); text != "" {
+			h.Set(http.TrailerPrefix+headerLoad, text)
 		}
-		if err != nil && streamed(a.header) && errors.Is(context.Cause(ctx), ErrDraining) {
-			h.Set(http.TrailerPrefix+headerRefused, RefusedDraining)
-			return OutcomeCut
-		}
-		if err != nil {
-			panic(http.ErrAbortHandler)
-		}
+		return outcomeOf(a.status)
+	case streamed(a.header) && errors.Is(context.Cause(ctx), ErrDraining):
+		h.Set(http.TrailerPrefix+headerRefused, RefusedDraining)
+		return OutcomeCut
 	}
+	panic(http.ErrAbortHandler)
 }
 
 // judge books how the local Ollama did. A node says in its reports that it is

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
@@ -18,8 +17,7 @@ type relay struct {
 	f *flight
 	r *Router
 
-	committed bool      // the client has headers
-	now       time.Time // of the last read of a stream
+	committed bool // the client has headers
 }
 
 // copy relays a to the client. nil: the answer is complete, or the client has
@@ -91,106 +89,6 @@ func readWhole(a *answer, buf []byte) ([]byte, error) {
 // maxWhole bounds how much of an unstreamed answer waits in memory for its
 // end; what is longer flows through.
 const maxWhole = 32 << 20
-
-// passage is how a's frames become the client's, and the kind that they are of.
-func (o *relay) passage(a *answer) (passage, wire.Kind) {
-	f := o.f
-	switch f.path {
-	case Exact:
-		return newCarrier(&f.story, f.composer, f.continued, a.header.Get(headerClosing), f.Arrived), wire.Generate
-	case Restart:
-		return newSkipper(f.route.Kind, &f.story, f.composer, f.continued), f.route.Kind
-	}
-	return plain{&f.story, &o.now}, f.route.Kind
-}
-
-func (o *relay) copyFrames(a *answer) *AttemptError {
-	through, kind := o.passage(a)
-	scanner, tail := wire.NewScanner(kind.Framing(), 0), wire.NewTail(kind)
-	defer func() { o.f.trip.used(tail.Usage(), tail.Chunks()) }()
-	if a.meter != nil {
-		a.meter.follow(tail)
-	}
-	var in window
-	defer in.close()
-	var ready []byte // the whole frames of one read, written at once
-	for {
-		p, err := in.read(a.body)
-		o.now = time.Now()
-		_, _ = scanner.Write(p) // never fails
-		ready = ready[:0]
-		for {
-			frame, ok := scanner.Next()
-			if !ok {
-				break
-			}
-			chunk := frame.Inspect(kind)
-			if chunk.Error != "" || chunk.Swallowed {
-				if o.write(a, ready) != nil {
-					return nil
-				}
-				return o.errorFrame(a, frame.Raw)
-			}
-			tail.Add(chunk)
-			var differs error
-			if ready, differs = through.pass(ready, frame, &chunk); differs != nil {
-				return o.broken(a, o.phase(), differs)
-			}
-		}
-		if errors.Is(err, io.EOF) && tail.Ended() && o.f.path == Fresh {
-			rest, _ := scanner.Rest()
-			ready = append(ready, rest.Raw...)
-		}
-		if a.meter != nil {
-			a.meter.followed(err)
-		}
-		if o.write(a, ready) != nil {
-			return nil
-		}
-		o.f.trip.pieces.Store(int64(o.f.story.tokens))
-		switch {
-		case err == nil:
-			if o.movable(a) {
-				return o.broken(a, PhaseStream, ErrDraining)
-			}
-		case !errors.Is(err, io.EOF):
-			return o.broken(a, o.phase(), err)
-		case tail.Ended():
-			return nil
-		case a.drained():
-			return o.broken(a, o.phase(), ErrDraining)
-		case tail.Runaway():
-			return nil
-		default:
-			return o.broken(a, o.phase(), ErrCut)
-		}
-	}
-}
-
-// window is what a stream is read through. Most bring a token at a time, and
-// hundreds of them are open at once: it is small as long as reads do not fill it.
-type window struct {
-	small [2 << 10]byte
-	large *[]byte // of bufferPool
-}
-
-func (w *window) read(r io.Reader) ([]byte, error) {
-	if w.large != nil {
-		n, err := r.Read(*w.large)
-		return (*w.large)[:n], err
-	}
-	n, err := r.Read(w.small[:])
-	if n == len(w.small) {
-		w.large = bufferPool.Get().(*[]byte)
-	}
-	return w.small[:n], err
-}
-
-func (w *window) close() {
-	if w.large != nil {
-		bufferPool.Put(w.large)
-	}
-}
 
 // errorFrame handles an error that the owner's Ollama wrote into its stream.
 func (o *relay) errorFrame(a *answer, frame []byte) *AttemptError {

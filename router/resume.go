@@ -85,7 +85,10 @@ func (r *Router) take(f *flight, path Path, e *AttemptError) {
 	f.path, f.composer = path, f.compose()
 	f.course.repicks = 0
 	if f.continued == 1 {
-		f.first = r.ollamaOf(e.Node)
+		// As it was when it began: a node whose Ollama has died says none.
+		if f.first = r.ollamaOf(e.Node); f.answerer.Member != nil && f.answerer.ID == e.Node {
+			f.first = f.answerer.Info.Ollama
+		}
 	}
 	if path != Exact {
 		f.takeup, f.takeBody = nil, nil

@@ -12,21 +12,11 @@ import (
 // first, so that the rest of it is no continuation.
 var ErrDiffers = errors.New("router: a second run says something else")
 
-// passage turns the frames of an owner's answer into what the client gets.
+// passage turns the frames of an owner's answer into what the client gets, where
+// that is something else.
 type passage interface {
 	// pass appends to dst what goes to the client for one frame.
 	pass(dst []byte, f wire.Frame, c *wire.Chunk) ([]byte, error)
-}
-
-// plain passes frames as they are.
-type plain struct {
-	story *story
-	now   *time.Time // of the read that brought them
-}
-
-func (p plain) pass(dst []byte, f wire.Frame, c *wire.Chunk) ([]byte, error) {
-	p.story.add(f, c, *p.now)
-	return append(dst, f.Raw...), nil
 }
 
 // skipper passes the frames of a second run, but for what the client has of

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/lane"
 )
 
 // watchdog cancels a context with a cause when nothing fed it for a while. It
@@ -107,13 +109,23 @@ type watchedReader struct {
 
 func (r *watchedReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
+	return n, r.saw(err)
+}
+
+// Flow implements [lane.Flower].
+func (r *watchedReader) Flow(take func(p []byte, err error) (more bool)) {
+	lane.Flow(r.Reader, func(p []byte, err error) bool { return take(p, r.saw(err)) })
+}
+
+// saw notes that something came, and turns an error into its cause.
+func (r *watchedReader) saw(err error) error {
 	if err == nil {
 		r.dog.feed()
-		return n, nil
+		return nil
 	}
 	r.dog.stop()
 	if err != io.EOF { //nolint:errorlint // io.Reader's contract is the bare value
 		err = cause(r.client, r.ctx, err)
 	}
-	return n, err
+	return err
 }

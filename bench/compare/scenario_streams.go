@@ -2,6 +2,7 @@ package compare
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -32,7 +33,7 @@ func (s *session) streams(ctx context.Context) error {
 	}
 	for repeat := range s.Repeats {
 		for _, c := range cases {
-			if repeat >= c.repeats {
+			if repeat >= c.repeats || !strings.Contains(c.name, s.Case) {
 				continue
 			}
 			for _, t := range s.shuffled(r) {

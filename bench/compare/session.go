@@ -24,6 +24,7 @@ type Options struct {
 	Binaries
 	Targets   []string      // ways to compare; default all
 	Scenarios []string      // default all
+	Case      string        // of the streams, only those whose name has this in it
 	Repeats   int           // default 5
 	Slice     time.Duration // of load, where a scenario has no length of its own; default 2 s
 	Quick     bool          // smaller in everything: about two minutes, for a first look

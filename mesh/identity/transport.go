@@ -77,6 +77,8 @@ type TransportOptions struct {
 
 	// Dial replaces the TCP dialer, for tests and proxies.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Below wraps the connection that TLS runs over; nil: it stays as it is.
+	Below func(net.Conn) net.Conn
 }
 
 func (o TransportOptions) withDefaults() TransportOptions {
@@ -228,6 +230,9 @@ func (d *dialer) to(ctx context.Context, network string, id NodeID) (net.Conn, e
 	raw, err := d.opts.Dial(ctx, network, addr.String())
 	if err != nil {
 		return nil, fmt.Errorf("identity: dial %s: %w", id, err)
+	}
+	if d.opts.Below != nil {
+		raw = d.opts.Below(raw)
 	}
 	conn := tls.Client(raw, d.config(id))
 	if err := conn.HandshakeContext(ctx); err != nil {

@@ -21,6 +21,7 @@ const maxHead = 256 << 10
 type conn struct {
 	net.Conn
 	bare   net.Conn        // below TLS: what is cut, and looked at
+	socket *socket         // the same; nil: it cannot say when there is something
 	sys    syscall.RawConn // of bare; nil: it cannot be looked at
 	look   func(fd uintptr) bool
 	quiet  bool   // what look found
@@ -35,10 +36,12 @@ type conn struct {
 }
 
 func newConn(t *Transport, raw net.Conn, host string) *conn {
+	raw = Socket(raw)
 	c := &conn{Conn: raw, bare: raw, host: host, t: t}
 	if t, ok := raw.(interface{ NetConn() net.Conn }); ok {
 		c.bare = t.NetConn()
 	}
+	c.socket, _ = c.bare.(*socket)
 	if s, ok := c.bare.(syscall.Conn); ok {
 		if sys, err := s.SyscallConn(); err == nil {
 			c.sys = sys

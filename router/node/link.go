@@ -33,7 +33,7 @@ const linkBody = 256 << 10
 const linkConns = 64
 
 func (n *Node) link() *link {
-	dial := n.mesh.PeerDialer(identity.TransportOptions{}, lane.Protocol)
+	dial := n.mesh.PeerDialer(identity.TransportOptions{Below: lane.Socket}, lane.Protocol)
 	return &link{
 		lane: &lane.Transport{
 			Dial:        func(ctx context.Context, host string) (net.Conn, error) { return dial(ctx, mesh.NodeID(host)) },

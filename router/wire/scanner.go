@@ -45,6 +45,8 @@ type Scanner struct {
 	limit   int
 
 	buf   []byte
+	own   []byte // the scanner's own, while buf is lent; nil: it is not
+	lent  bool
 	start int  // of the frame being looked for
 	seen  int  // up to here buf holds no end of it
 	width int  // bytes of the current line before seen
@@ -53,7 +55,8 @@ type Scanner struct {
 }
 
 // Frame is one line or event of a stream, with its line breaks. Raw is valid
-// until the next call of the Scanner's Write.
+// until the next call of the Scanner's Write or Lend. The frames in between lie
+// behind each other.
 type Frame struct {
 	Raw     []byte
 	Framing Framing
@@ -73,18 +76,47 @@ func NewScanner(f Framing, limit int) *Scanner {
 // Write adds p to the stream. It keeps no reference to p and never fails.
 // Frames that [Scanner.Next] returned before are invalid afterwards.
 func (s *Scanner) Write(p []byte) (int, error) {
+	s.settle()
 	if s.start > 0 {
 		n := copy(s.buf, s.buf[s.start:])
 		s.buf = s.buf[:n]
 		s.seen -= s.start
 		s.start = 0
 	}
-	const keep = 64 << 10
 	if len(s.buf) == 0 && cap(s.buf) > keep {
-		s.buf = nil // a rare huge frame must not pin its memory for the rest of the stream
+		s.buf = nil
 	}
 	s.buf = append(s.buf, p...)
 	return len(p), nil
+}
+
+// keep is the largest buffer that is used again, bytes: a rare huge frame must
+// not pin its memory for the rest of the stream.
+const keep = 64 << 10
+
+// Lend adds p to the stream as Write does, and copies of it only a frame that
+// has begun and not ended: most often none. p must stay as it is until Next has
+// said !ok, and the frames are valid as long as p.
+func (s *Scanner) Lend(p []byte) {
+	if s.settle(); s.Buffered() > 0 {
+		_, _ = s.Write(p)
+		return
+	}
+	s.own, s.lent = s.buf[:0], true
+	s.buf, s.start, s.seen = p, 0, 0
+}
+
+// settle keeps what is left of a lent buffer.
+func (s *Scanner) settle() {
+	if !s.lent {
+		return
+	}
+	if cap(s.own) > keep {
+		s.own = nil
+	}
+	s.buf = append(s.own, s.buf[s.start:]...)
+	s.seen -= s.start
+	s.start, s.own, s.lent = 0, nil, false
 }
 
 // Next returns the next frame; !ok says that none is complete and more must be
@@ -100,6 +132,7 @@ func (s *Scanner) Next() (f Frame, ok bool) {
 		s.start, s.over = len(s.buf), true
 		return f, true
 	}
+	s.settle()
 	return Frame{}, false
 }
 

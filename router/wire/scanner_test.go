@@ -22,13 +22,17 @@ func feed(s *Scanner, text []byte, n int) (frames []Frame) {
 		}
 		text = text[len(p):]
 		own := bytes.Clone(p)
-		if m, err := s.Write(own); m != len(p) || err != nil {
+		if len(text)%3 > 0 { // now so, now so
+			s.Lend(own)
+		} else if m, err := s.Write(own); m != len(p) || err != nil {
 			panic(fmt.Sprint(m, err))
+		} else {
+			clear(own) // the scanner may not keep what it was given
 		}
-		clear(own) // the scanner may not keep what it was given
 		for f, ok := s.Next(); ok; f, ok = s.Next() {
 			take(f)
 		}
+		clear(own) // nor what it was lent, now
 	}
 	if f, ok := s.Rest(); ok {
 		take(f)

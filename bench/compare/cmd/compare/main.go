@@ -37,6 +37,7 @@ func run(ctx context.Context, args []string) error {
 	repeats := flags.Int("repeats", 0, "repeats of every slice (default 5, quick 2)")
 	slice := flags.Duration("slice", 0, "length of a slice of load (default 2s, quick 1s)")
 	only := flags.String("only", "", "scenarios, by comma: small, streams, faults, gone, makespan")
+	which := flags.String("case", "", "of the streams, only those whose name has this in it, such as 500")
 	ways := flags.String("ways", "", "ways to compare, by semicolon, as the report names them; 'NAME @LABEL' is the -build LABEL")
 	kage := flags.String("kage", "", "kage-mesh binary to measure (default: built from this tree)")
 	builds := flags.String("builds", "", "further kage-mesh binaries, LABEL=PATH by comma, for a comparison of builds")
@@ -58,7 +59,7 @@ func run(ctx context.Context, args []string) error {
 	defer os.RemoveAll(dir)
 	o := compare.Options{
 		Repeats: *repeats, Slice: *slice, Quick: *quick, Seed: *seed, Notes: *notes, Progress: os.Stderr,
-		Scenarios: list(*only, ","), Targets: list(*ways, ";"),
+		Scenarios: list(*only, ","), Targets: list(*ways, ";"), Case: *which,
 	}
 	if o.Binaries, err = binaries(ctx, dir, *kage, *builds); err != nil {
 		return err

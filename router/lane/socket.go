@@ -1,0 +1,12 @@
+package lane
+
+import "errors"
+
+// errDry says that a connection that is not to be waited for has nothing. It is
+// a temporary error to TLS, which goes on where it was with the next read.
+var errDry error = dryError{errors.New("lane: nothing is there yet")}
+
+type dryError struct{ error }
+
+func (dryError) Timeout() bool   { return false }
+func (dryError) Temporary() bool { return true }
