@@ -302,7 +302,7 @@ func BenchmarkView(b *testing.B) {
 			for _, r := range s.members {
 				c := *r.member
 				c.Card = &Card{Catalog: catalog}
-				r.member = &c
+				s.put(r, &c)
 			}
 			some := s.view(epoch).Members()[1].ID
 			seq := uint64(0)

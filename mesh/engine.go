@@ -6,7 +6,9 @@ import (
 	"log"
 	"maps"
 	"net/netip"
+	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -23,8 +25,11 @@ type engine struct {
 	gate   *gatekeeper
 	wake   func() // something changed
 
-	tags chan map[string]string // newest tags to set, one slot
-	wg   sync.WaitGroup
+	tags  chan map[string]string // newest tags to set, one slot
+	infos map[NodeID]readTags    // of the last look; owned by the loop
+	wg    sync.WaitGroup
+
+	announced atomic.Bool // that this node joins
 
 	mu     sync.Mutex // serialises leave and close: memberlist panics on leave after shutdown
 	closed bool
@@ -143,27 +148,47 @@ func (e *engine) setter() {
 	}
 }
 
-// members is the truth of now.
-func (e *engine) members() []sighting {
+// members appends the truth of now to out.
+func (e *engine) members(out []sighting) []sighting {
 	own, err := e.serf.GetCoordinate()
 	if err != nil {
 		own = nil
 	}
 	all := e.serf.Members()
-	out := make([]sighting, 0, len(all))
-	for _, m := range all {
+	infos := make(map[NodeID]readTags, len(all))
+	for i := range all {
+		m := &all[i]
 		id := NodeID(m.Name)
 		addr, ok := netip.AddrFromSlice(m.Addr)
 		if !id.Valid() || !ok {
 			continue
 		}
-		g := sighting{ID: id, Addr: netip.AddrPortFrom(addr.Unmap(), m.Port), Info: infoOf(m.Tags), Status: statusOf(m.Status)}
+		g := sighting{ID: id, Addr: netip.AddrPortFrom(addr.Unmap(), m.Port), Info: e.info(infos, id, m.Tags), Status: statusOf(m.Status)}
 		if c, ok := e.serf.GetCachedCoordinate(m.Name); ok && own != nil && c.IsValid() && own.IsCompatibleWith(c) {
 			g.RTT = own.DistanceTo(c)
 		}
 		out = append(out, g)
 	}
+	e.infos = infos
 	return out
+}
+
+// readTags is what some tags say. It holds them, so that no others can be in
+// their place.
+type readTags struct {
+	tags map[string]string
+	info Info
+}
+
+// info reads tags, unless they are the very ones that were read at the last look:
+// Serf never writes to tags, it replaces them.
+func (e *engine) info(next map[NodeID]readTags, id NodeID, tags map[string]string) Info {
+	r, ok := e.infos[id]
+	if !ok || reflect.ValueOf(r.tags).UnsafePointer() != reflect.ValueOf(tags).UnsafePointer() {
+		r = readTags{tags, infoOf(tags)}
+	}
+	next[id] = r
+	return r.info
 }
 
 // statusOf: whoever is leaving has left, as far as new work goes.
@@ -177,9 +202,19 @@ func statusOf(s serf.MemberStatus) Status {
 	return Failed
 }
 
-// join exchanges member lists with the node at addr.
+// join exchanges member lists with the node at addr. The first time it also
+// announces that this node joins, so that nobody keeps an old goodbye of it. An
+// announcement is news, which every member sends on a dozen times: once is enough.
 func (e *engine) join(addr netip.AddrPort) error {
-	_, err := e.serf.Join([]string{addr.String()}, false)
+	join := func(addrs []string) (int, error) { return e.serf.Join(addrs, false) }
+	if e.announced.Load() {
+		join = e.serf.Memberlist().Join
+	}
+	_, err := join([]string{addr.String()})
+	if err == nil {
+		e.announced.Store(true)
+		return nil
+	}
 	// The library wraps one error into a list of several lines.
 	var list interface{ WrappedErrors() []error }
 	if errors.As(err, &list) && len(list.WrappedErrors()) == 1 {

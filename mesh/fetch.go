@@ -1,6 +1,10 @@
 package mesh
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+)
 
 // fetchState is what is kept about fetching from one member over the peer
 // link: its card when the digest in its tags changed, its load when its
@@ -34,13 +38,12 @@ type job struct {
 // due hands out the fetches that should start now, at most room of them, and
 // marks them busy until [state.fetched].
 func (s *state) due(now time.Time, room int) []job {
+	if room <= 0 {
+		return nil
+	}
 	var jobs []job
 	silence := max(deaf, 3*beaconPeriod(len(s.members)))
-	for _, id := range s.ids() {
-		r := s.members[id]
-		if len(jobs) >= room {
-			break
-		}
+	for id, r := range s.members {
 		if id == s.self || r.member.Status != Alive || r.fetch.busy || r.member.Info.PeerPort == 0 {
 			continue
 		}
@@ -48,12 +51,16 @@ func (s *state) due(now time.Time, room int) []job {
 		case r.member.Info.Card != "" && r.member.Info.Card != r.digest && !now.Before(r.fetch.next):
 			jobs = append(jobs, job{id: id, card: true, digest: r.member.Info.Card})
 		case now.Sub(later(r.member.Heard, r.member.Since)) > silence && now.Sub(r.fetch.load) > deafEvery:
-			r.fetch.load = now
 			jobs = append(jobs, job{id: id})
-		default:
-			continue
 		}
-		r.fetch.busy = true
+	}
+	slices.SortFunc(jobs, func(a, b job) int { return strings.Compare(string(a.id), string(b.id)) })
+	jobs = jobs[:min(len(jobs), room)]
+	for _, j := range jobs {
+		r := s.members[j.id]
+		if r.fetch.busy = true; !j.card {
+			r.fetch.load = now
+		}
 	}
 	return jobs
 }
@@ -84,7 +91,7 @@ func (s *state) fetched(now time.Time, j job, got fetchResult, jitter float64) b
 	}
 	c := *r.member
 	c.Card = got.card
-	r.member = &c
+	s.put(r, &c)
 	return true
 }
 

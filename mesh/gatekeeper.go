@@ -74,10 +74,14 @@ func (g *gatekeeper) check(m *serf.Member) error {
 	return nil
 }
 
-// forget makes room for new members: list are the ones the engine knows now.
+// forget makes room for new members: list are the ones the engine knows now. All of
+// them came in here, so that as many are the same.
 func (g *gatekeeper) forget(list []sighting) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if len(g.known) == len(list) {
+		return
+	}
 	clear(g.known)
 	if g.known == nil {
 		g.known = make(map[NodeID]struct{}, len(list))

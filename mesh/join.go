@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strconv"
@@ -109,20 +110,22 @@ func (m *Mesh) exchange(ctx context.Context, e *engine, to netip.AddrPort) error
 	}
 }
 
-// rejoin exchanges member lists with a few members that are known already; the
+// rejoin exchanges member lists with a few members that are known already, drawn
+// at random: a thousand nodes that do it together must not all ask the same. The
 // rest follows by gossip.
 func (m *Mesh) rejoin(addrs []netip.AddrPort) {
 	e := m.engine.Load()
 	if e == nil {
 		return
 	}
-	joined := 0
+	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+	want := retold(len(addrs))
 	for _, a := range addrs {
-		if e.join(a) == nil {
-			joined++
-		}
-		if joined >= 3 {
+		if want == 0 {
 			break
+		}
+		if e.join(a) == nil {
+			want--
 		}
 	}
 	m.wake()

@@ -33,6 +33,28 @@ func publishSpacing(n int) time.Duration {
 	return time.Duration(n) * 100 * time.Microsecond
 }
 
+// lookPeriod is the time between two looks at the engine's list of n members and at
+// what is due; its events only make them come sooner. What a look would find without
+// one is how far away members are, and fetches to try again.
+func lookPeriod(n int) time.Duration {
+	return max(500*time.Millisecond, time.Duration(n)*4*time.Millisecond)
+}
+
+// lookSpacing is the least time between two looks that events ask for: a look takes
+// about half a microsecond per member.
+func lookSpacing(n int) time.Duration {
+	return time.Duration(n) * 250 * time.Microsecond
+}
+
+// retold is with how many of n others a node that joined or moved exchanges member
+// lists again. A list has n entries, so where there are many, one has to do.
+func retold(n int) int {
+	if n > 32 {
+		return 1
+	}
+	return 3
+}
+
 // significant reports whether others should hear of b at once, having heard of
 // a: anything that changes where a request should go, and no noise.
 func significant(a, b *Load) bool {

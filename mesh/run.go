@@ -12,10 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// lookEvery is the time between two looks at the engine's member list and at
-// what is due; its events only make them come sooner.
-const lookEvery = 500 * time.Millisecond
-
 // Run takes part in the mesh until ctx ends, then returns nil when everything
 // that it started has ended. It does not say goodbye; that is [Mesh.Leave],
 // before. It can be called once. It returns early only when it cannot start,
@@ -65,7 +61,7 @@ func (m *Mesh) loop(ctx context.Context) error {
 	close(m.ready)
 	m.log.Info("mesh is up", "node", m.self, "addr", m.Addr(), "cluster", m.cfg.Cluster, "keyed", m.Keyed())
 
-	look := time.NewTicker(lookEvery)
+	look := time.NewTicker(lookPeriod(0))
 	defer look.Stop()
 	move := time.NewTicker(m.moveEvery)
 	defer move.Stop()
@@ -80,11 +76,13 @@ func (m *Mesh) loop(ctx context.Context) error {
 		case <-m.hint:
 			// When hundreds join at once there is a hint for each, and a look takes
 			// as long as there are members.
-			soon.Reset(max(0, time.Until(l.looked.Add(publishSpacing(len(l.state.members))))))
+			soon.Reset(max(0, time.Until(l.looked.Add(lookSpacing(len(l.state.members))))))
 		case <-soon.C:
 			l.look()
 		case <-look.C:
-			l.look()
+			if time.Since(l.looked) > lookPeriod(len(l.state.members))*9/10 {
+				l.look()
+			}
 		case f := <-m.inbox:
 			l.take(f)
 		case <-m.ownChanged:
@@ -110,6 +108,7 @@ type looper struct {
 	dirty     bool   // the state changed since the last View
 	published time.Time
 	looked    time.Time
+	sightings []sighting // room for the next look
 	fetching  int
 	fetches   sync.WaitGroup
 }
@@ -141,12 +140,11 @@ func (l *looper) look() {
 	e := l.engine.Load()
 	now := time.Now()
 	l.looked = now
-	list := slices.DeleteFunc(e.members(), func(g sighting) bool { return g.ID != l.self && l.denied.has(g.ID) })
+	list := slices.DeleteFunc(e.members(l.sightings[:0]), func(g sighting) bool { return g.ID != l.self && l.denied.has(g.ID) })
 	e.gate.forget(list)
-	l.dirty = l.state.sighted(now, e.number, list) || l.dirty
-	if l.state.shown(now) != len(l.View().Members()) {
-		l.dirty = true
-	}
+	l.dirty = l.state.sighted(now, e.number, list) || l.state.expired(now) || l.dirty
+	clear(list)
+	l.sightings = list
 	l.fetchDue(now)
 }
 

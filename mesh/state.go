@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"context"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -41,20 +40,26 @@ type state struct {
 	members    map[NodeID]*record
 	engine     uint64 // number of the gossip engine that last reported
 	since      time.Time
+	looks      uint64 // member lists taken so far
 	generation uint64
 	last       *View
-	changes    []change // since the last takeChanges
+	stale      bool      // more than loads and paths changed since: its roster does not hold
+	touched    []*record // that changed since, while it does
+	expires    time.Time // when the first member that it shows is to be shown no more; zero: none
+	changes    []change  // since the last takeChanges
 }
 
 // record is what is kept about one member beside what the View shows.
 type record struct {
-	member *Member // replaced on every change, never written to
-	cancel context.CancelCauseFunc
-	at     int    // in the list of the last View; below 0 it was not shown
-	engine uint64 // the last gossip engine that listed it
-	digest string // of member.Card, as fetched
-	fresh  bool   // came alive again: its next Load may be of any incarnation
-	fetch  fetchState
+	member  *Member // replaced on every change by state.put, never written to
+	cancel  context.CancelCauseFunc
+	at      int    // in the list of the last View; below 0 it was not shown
+	touched bool   // is in state.touched
+	engine  uint64 // the last gossip engine that listed it
+	listed  uint64 // the number of the last list that it was in
+	digest  string // of member.Card, as fetched
+	fresh   bool   // came alive again: its next Load may be of any incarnation
+	fetch   fetchState
 }
 
 // change is one line for the log.
@@ -85,27 +90,24 @@ func (s *state) sighted(now time.Time, engine uint64, list []sighting) bool {
 	if engine != s.engine {
 		s.engine, s.since = engine, now
 	}
+	s.looks++
 	changed := false
-	for _, g := range list {
-		if g.ID == s.self {
+	for i := range list {
+		if g := &list[i]; g.ID == s.self {
 			changed = s.sightedSelf(g) || changed
-			continue
+		} else {
+			changed = s.sightedOther(now, engine, g) || changed
 		}
-		changed = s.sightedOther(now, engine, g) || changed
-	}
-	listed := make(map[NodeID]bool, len(list))
-	for _, g := range list {
-		listed[g.ID] = true
 	}
 	for id, r := range s.members {
-		if id == s.self || listed[id] {
+		if id == s.self || r.listed == s.looks {
 			continue
 		}
 		switch {
 		case r.engine == engine || now.Sub(r.member.Since) > failedShown:
 			s.end(r, now, Failed) // so that its context ends
 			delete(s.members, id)
-			changed = true
+			s.stale, changed = true, true
 		case now.Sub(s.since) > lostGrace && r.member.Status == Alive:
 			s.end(r, now, Failed)
 			changed = true
@@ -114,33 +116,34 @@ func (s *state) sighted(now time.Time, engine uint64, list []sighting) bool {
 	return changed
 }
 
-func (s *state) sightedSelf(g sighting) bool {
+func (s *state) sightedSelf(g *sighting) bool {
 	r := s.members[s.self]
 	if r.member.Addr == g.Addr {
 		return false
 	}
 	m := *r.member
 	m.Addr = g.Addr
-	r.member = &m
+	s.put(r, &m)
 	return true
 }
 
-func (s *state) sightedOther(now time.Time, engine uint64, g sighting) bool {
+func (s *state) sightedOther(now time.Time, engine uint64, g *sighting) bool {
 	r := s.members[g.ID]
 	if r == nil {
-		r = &record{engine: engine, at: -1}
-		r.member = &Member{ID: g.ID, Addr: g.Addr, Info: g.Info, RTT: g.RTT, Since: now}
+		r = &record{engine: engine, listed: s.looks, at: -1}
 		s.members[g.ID] = r
-		if g.Status == Alive {
-			s.begin(r, now, joined)
-		} else {
+		m := &Member{ID: g.ID, Addr: g.Addr, Info: g.Info, RTT: g.RTT, Since: now}
+		if g.Status != Alive {
 			// History from before our time: nothing to log, nothing to end.
-			r.member.Status = g.Status
-			r.member.ctx = ended(causeOf(g.Status))
+			m.Status, m.ctx = g.Status, ended(causeOf(g.Status))
+			s.put(r, m)
+			return true
 		}
+		r.member = m
+		s.begin(r, now, joined)
 		return true
 	}
-	r.engine = engine
+	r.engine, r.listed = engine, s.looks
 	changed := false
 	if m := r.member; m.Addr != g.Addr || m.Info != g.Info || rttMoved(m.RTT, g.RTT) {
 		if m.Info.Card != g.Info.Card {
@@ -148,7 +151,7 @@ func (s *state) sightedOther(now time.Time, engine uint64, g sighting) bool {
 		}
 		c := *m
 		c.Addr, c.Info, c.RTT = g.Addr, g.Info, g.RTT
-		r.member = &c
+		s.put(r, &c)
 		changed = true
 	}
 	switch was := r.member.Status; {
@@ -163,7 +166,7 @@ func (s *state) sightedOther(now time.Time, engine uint64, g sighting) bool {
 	default: // failed became left, or the other way round
 		c := *r.member
 		c.Status, c.Since, c.ctx = g.Status, now, ended(causeOf(g.Status))
-		r.member = &c
+		s.put(r, &c)
 	}
 	return true
 }
@@ -193,7 +196,7 @@ func (s *state) heard(now time.Time, l *Load) bool {
 	r.fresh = false
 	c := *r.member
 	c.Load, c.Heard = l, now
-	r.member = &c
+	s.put(r, &c)
 	return true
 }
 
@@ -235,8 +238,20 @@ func (s *state) own(now time.Time, info Info, card *Card, l *Load) bool {
 	if m.Info == r.member.Info && m.Card == r.member.Card && m.Load == r.member.Load {
 		return false
 	}
-	r.member = &m
+	s.put(r, &m)
 	return true
+}
+
+// put makes m the member that r is of now.
+func (s *state) put(r *record, m *Member) {
+	r.member = m
+	switch {
+	case r.at < 0 || !sameRoster(s.last.members[r.at], m):
+		s.stale = true
+	case !r.touched:
+		r.touched = true
+		s.touched = append(s.touched, r)
+	}
 }
 
 // begin starts a lifetime of a member.
@@ -244,7 +259,7 @@ func (s *state) begin(r *record, now time.Time, what event) {
 	c := *r.member
 	c.Status, c.Since = Alive, now
 	c.ctx, r.cancel = context.WithCancelCause(context.Background())
-	r.member = &c
+	s.put(r, &c)
 	s.changes = append(s.changes, change{&c, what})
 }
 
@@ -255,7 +270,7 @@ func (s *state) end(r *record, now time.Time, status Status) {
 	}
 	c := *r.member
 	c.Status, c.Since = status, now
-	r.member = &c
+	s.put(r, &c)
 	r.cancel(causeOf(status))
 	what := lost
 	if status == Left {
@@ -265,17 +280,38 @@ func (s *state) end(r *record, now time.Time, status Status) {
 }
 
 // view builds the picture of now. Between most Views only loads have changed: then
-// the last one's roster holds, and the list of members is all that is made anew.
+// the last one's roster holds, and the list of members is a copy of the last one's
+// with those that changed.
 func (s *state) view(now time.Time) *View {
 	s.generation++
-	if members := s.successors(now); members != nil {
+	whole := s.last == nil || s.stale || s.expired(now)
+	var members []*Member
+	if !whole {
+		members = slices.Clone(s.last.members)
+	}
+	for _, r := range s.touched {
+		if r.touched = false; !whole {
+			members[r.at] = r.member
+		}
+	}
+	clear(s.touched)
+	s.touched = s.touched[:0]
+	if !whole {
 		s.last = s.last.with(s.generation, now, members)
 		return s.last
 	}
-	members := make([]*Member, 0, len(s.members))
+
+	members = make([]*Member, 0, len(s.members))
+	s.stale, s.expires = false, time.Time{}
 	for _, r := range s.members {
-		if r.at = -1; !expired(r.member, now) {
-			members = append(members, r.member)
+		r.at = -1
+		until := shownUntil(r.member)
+		if !until.IsZero() && now.After(until) {
+			continue
+		}
+		members = append(members, r.member)
+		if s.expires.IsZero() || !until.IsZero() && until.Before(s.expires) {
+			s.expires = until
 		}
 	}
 	s.last = NewView(s.generation, now, members)
@@ -288,51 +324,19 @@ func (s *state) view(now time.Time) *View {
 	return s.last
 }
 
-// successors is the last View's list with the members as they are now; nil: its
-// roster does not hold any more.
-func (s *state) successors(now time.Time) []*Member {
-	if s.last == nil {
-		return nil
-	}
-	members := slices.Clone(s.last.members)
-	shown := 0
-	for _, r := range s.members {
-		if expired(r.member, now) {
-			continue
-		}
-		if r.at < 0 || r.at >= len(members) || !sameRoster(members[r.at], r.member) {
-			return nil
-		}
-		members[r.at] = r.member
-		shown++
-	}
-	if shown != len(members) {
-		return nil
-	}
-	return members
-}
+// expired reports whether the last View shows a member that has been gone for so
+// long that it is not to be shown any more.
+func (s *state) expired(now time.Time) bool { return !s.expires.IsZero() && now.After(s.expires) }
 
-// expired reports whether m has been gone for so long that it is not shown.
-func expired(m *Member, now time.Time) bool {
+// shownUntil is when a member that is gone is to be shown no more; zero: it is here.
+func shownUntil(m *Member) time.Time {
 	switch m.Status {
 	case Left:
-		return now.Sub(m.Since) > leftShown
+		return m.Since.Add(leftShown)
 	case Failed:
-		return now.Sub(m.Since) > failedShown
+		return m.Since.Add(failedShown)
 	}
-	return false
-}
-
-// shown is the number of members that the View of now would have; the loop
-// publishes a new View when it differs from the last one's.
-func (s *state) shown(now time.Time) int {
-	n := 0
-	for _, r := range s.members {
-		if !expired(r.member, now) {
-			n++
-		}
-	}
-	return n
+	return time.Time{}
 }
 
 // takeChanges hands out the changes since the last call, in order of ids.
@@ -342,9 +346,6 @@ func (s *state) takeChanges() []change {
 	slices.SortStableFunc(out, func(a, b change) int { return strings.Compare(string(a.member.ID), string(b.member.ID)) })
 	return out
 }
-
-// ids lists all members that the state holds, in order.
-func (s *state) ids() []NodeID { return slices.Sorted(maps.Keys(s.members)) }
 
 func causeOf(status Status) error {
 	if status == Left {

@@ -147,7 +147,7 @@ func TestStateExpiry(t *testing.T) {
 			s.see(1, seen("a", tt.status))
 			s.after(tt.after)
 			s.want("shown", s.get("a") != nil, tt.shown)
-			s.want("number shown", s.shown(s.now), len(s.view(s.now).Members()))
+			s.want("number shown", len(s.view(s.now).Members()) == 2, tt.shown)
 			// The engine still lists it: it is not taken for a new member.
 			s.see(1, seen("a", tt.status))
 			s.want("shown after another look", s.get("a") != nil, tt.shown)

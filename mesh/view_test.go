@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -67,6 +68,12 @@ func TestViewIndexesModelsOfTheLiving(t *testing.T) {
 	}
 }
 
+// over reports whether m has been gone for too long to be shown.
+func over(m *Member, now time.Time) bool {
+	until := shownUntil(m)
+	return !until.IsZero() && now.After(until)
+}
+
 // Whatever happens in whatever order, a View that was made from the one before is
 // the View that would be made from nothing.
 func TestViewsFollowEachOther(t *testing.T) {
@@ -96,7 +103,7 @@ func TestViewsFollowEachOther(t *testing.T) {
 			if r != nil {
 				c := *r.member
 				c.Card = cards[random.IntN(len(cards))]
-				r.member = &c
+				s.put(r, &c)
 			}
 		default:
 			seq++
@@ -110,11 +117,11 @@ func TestViewsFollowEachOther(t *testing.T) {
 			made++
 		}
 		want := NewView(got.Generation, s.now, slices.Clone(got.Members()))
-		if shown := s.shown(s.now); len(got.Members()) != shown || !reflect.DeepEqual(got.roster, want.roster) || !reflect.DeepEqual(got.members, want.members) {
+		if shown := len(slices.DeleteFunc(slices.Collect(maps.Values(s.members)), func(r *record) bool { return over(r.member, s.now) })); len(got.Members()) != shown || !reflect.DeepEqual(got.roster, want.roster) || !reflect.DeepEqual(got.members, want.members) {
 			t.Fatalf("step %d: %d members of %d\n%+v\nwant\n%+v", step, len(got.Members()), shown, got.roster, want.roster)
 		}
 		for _, r := range s.members {
-			if m, ok := got.Member(r.member.ID); ok == expired(r.member, s.now) || ok && m != r.member {
+			if m, ok := got.Member(r.member.ID); ok == over(r.member, s.now) || ok && m != r.member {
 				t.Fatalf("step %d: %s is %+v, not %+v", step, r.member.ID, m, r.member)
 			}
 		}
