@@ -40,6 +40,10 @@ type Config struct {
 	// Info is what the node says of itself beside its Card: Version, Hostname,
 	// PeerPort, APIPort, and Role when configured. The rest is filled in.
 	Info Info
+	// Expect is how many members the mesh had when this node last saw it, 0 when
+	// that is not known. A large mesh sends news on fewer times than it would if
+	// it had just grown large.
+	Expect int
 	// Profile tunes failure detection.
 	Profile Profile
 	// MaxMembers bounds the mesh against strangers that invent nodes; 0: 2048.
@@ -82,9 +86,9 @@ type Profile struct {
 	// members. Faster spreads deaths and card digests sooner.
 	GossipInterval time.Duration
 	GossipNodes    int
-	// RetransmitMult: each piece of news is sent RetransmitMult·ceil(log10(n+1))
-	// times by each node. About e^-RetransmitMult of the members miss it.
-	RetransmitMult int
+	// Retransmits is how many times each node sends a piece of news on, at least.
+	// About e^-Retransmits of the members miss it, whatever the size of the mesh.
+	Retransmits int
 	// PushPullInterval is the time between two full exchanges with a random
 	// member over TCP, which heals whatever gossip lost; it grows with
 	// log2(n) above 32 members.
@@ -92,16 +96,33 @@ type Profile struct {
 	// ReconnectInterval is the time between two tries to reach a failed
 	// member again.
 	ReconnectInterval time.Duration
+	// Slow stretches every interval that is not named above: load reports, Views,
+	// repeats after joining. 0 and 1: not at all. See [Profile.Slower].
+	Slow int
 }
+
+// Slower is p with all of its time stretched, for meshes that share one machine:
+// what they do in so many seconds is what they would do in one if each had that much
+// more of it.
+func (p Profile) Slower(times int) Profile {
+	p.Slow = max(p.Slow, 1) * times
+	for _, d := range []*time.Duration{&p.ProbeInterval, &p.ProbeTimeout, &p.GossipInterval, &p.PushPullInterval, &p.ReconnectInterval} {
+		*d *= time.Duration(times)
+	}
+	return p
+}
+
+// slow stretches an interval that the profile does not name.
+func (p Profile) slow(d time.Duration) time.Duration { return d * time.Duration(max(p.Slow, 1)) }
 
 // DefaultProfile sees a crash within 2.5 s on all members. Measured with Serf
 // 0.11, time until the last member has seen a kill -9: 4 nodes 1.4 s p50, 2.3 s
 // max; 8 nodes 1.4 s p50, 2.0 s max; 32 nodes, all on two busy cores, 2.0 s
 // p50, 2.9 s max. The library's LAN profile takes 6 to 7 s.
 //
-// RetransmitMult is thrice the library's: at 4, one of eight restarted nodes
-// was unknown to some member until the next full exchange, 7 s later; at 12,
-// none of 28 took longer than 0.3 s.
+// Retransmits is thrice what the library has in a small mesh and as much as it has
+// in one of hundreds: at 4, one of eight restarted nodes was unknown to some member
+// until the next full exchange, 7 s later; at 12, none of 28 took longer than 0.3 s.
 func DefaultProfile() Profile {
 	return Profile{
 		ProbeInterval:           300 * time.Millisecond,
@@ -112,7 +133,7 @@ func DefaultProfile() Profile {
 		IndirectChecks:          4,
 		GossipInterval:          60 * time.Millisecond,
 		GossipNodes:             4,
-		RetransmitMult:          12,
+		Retransmits:             12,
 		PushPullInterval:        10 * time.Second,
 		ReconnectInterval:       5 * time.Second,
 	}
@@ -155,7 +176,7 @@ func (c Config) checked() (Config, error) {
 	p := c.Profile
 	if p.ProbeInterval <= 0 || p.ProbeTimeout <= 0 || p.GossipInterval <= 0 || p.PushPullInterval <= 0 ||
 		p.ReconnectInterval <= 0 || p.SuspicionMult < 1 || p.SuspicionMaxTimeoutMult < 1 || p.GossipNodes < 1 ||
-		p.RetransmitMult < 1 || p.IndirectChecks < 0 || p.AwarenessMaxMultiplier < 1 {
+		p.Retransmits < 1 || p.IndirectChecks < 0 || p.AwarenessMaxMultiplier < 1 {
 		bad("profile has a zero or negative value; start from DefaultProfile")
 	} else if p.ProbeTimeout >= p.ProbeInterval {
 		bad("probe timeout %v must be below the probe interval %v", p.ProbeTimeout, p.ProbeInterval)

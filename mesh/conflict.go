@@ -81,7 +81,7 @@ func (m *Mesh) settle(ctx context.Context) {
 		case <-m.unsettled:
 		}
 		for range 2 {
-			pause(ctx, claimPause)
+			pause(ctx, m.cfg.Profile.slow(claimPause))
 			if ctx.Err() != nil || m.left.Load() {
 				return
 			}

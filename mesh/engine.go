@@ -26,7 +26,7 @@ type engine struct {
 	wake   func() // something changed
 
 	tags  chan map[string]string // newest tags to set, one slot
-	infos map[NodeID]readTags    // of the last look; owned by the loop
+	infos map[NodeID]*readTags   // of the last look; owned by the loop
 	wg    sync.WaitGroup
 
 	announced atomic.Bool // that this node joins
@@ -39,7 +39,7 @@ type engine struct {
 // close. Tags are the first ones; later ones go through setTags.
 func (m *Mesh) startEngine(number uint64, advertise netip.AddrPort, tags map[string]string) (*engine, error) {
 	e := &engine{
-		number: number, addr: advertise, wake: m.wake, tags: make(chan map[string]string, 1),
+		number: number, addr: advertise, wake: m.wake, tags: make(chan map[string]string, 1), infos: make(map[NodeID]*readTags),
 		gate: &gatekeeper{self: m.self, addr: advertise, limit: m.cfg.MaxMembers, claim: m.claimed, denied: m.denied.has},
 	}
 	events := make(chan serf.Event, 2048) // above Serf's own buffers: it must never block on us
@@ -93,9 +93,9 @@ func (m *Mesh) memberlistConfig(l *link, logger *log.Logger) *memberlist.Config 
 	c.IndirectChecks = p.IndirectChecks
 	c.GossipInterval, c.GossipNodes = p.GossipInterval, p.GossipNodes
 	c.GossipToTheDeadTime = 3 * p.PushPullInterval
-	c.RetransmitMult = p.RetransmitMult
+	c.RetransmitMult = retransmitMult(p.Retransmits, max(m.cfg.Expect, len(m.View().Members())))
 	c.PushPullInterval = p.PushPullInterval
-	c.TCPTimeout = 5 * time.Second
+	c.TCPTimeout = p.slow(5 * time.Second)
 	// A tailnet's MTU is 1280: 1400, the default, would be cut in two there.
 	c.UDPBufferSize = 1200
 	// LZW of every datagram costs more CPU than a LAN's bytes are worth.
@@ -155,7 +155,9 @@ func (e *engine) members(out []sighting) []sighting {
 		own = nil
 	}
 	all := e.serf.Members()
-	infos := make(map[NodeID]readTags, len(all))
+	if len(e.infos) > len(all) {
+		clear(e.infos) // some are gone
+	}
 	for i := range all {
 		m := &all[i]
 		id := NodeID(m.Name)
@@ -163,13 +165,12 @@ func (e *engine) members(out []sighting) []sighting {
 		if !id.Valid() || !ok {
 			continue
 		}
-		g := sighting{ID: id, Addr: netip.AddrPortFrom(addr.Unmap(), m.Port), Info: e.info(infos, id, m.Tags), Status: statusOf(m.Status)}
+		g := sighting{ID: id, Addr: netip.AddrPortFrom(addr.Unmap(), m.Port), Info: e.info(id, m.Tags), Status: statusOf(m.Status)}
 		if c, ok := e.serf.GetCachedCoordinate(m.Name); ok && own != nil && c.IsValid() && own.IsCompatibleWith(c) {
 			g.RTT = own.DistanceTo(c)
 		}
 		out = append(out, g)
 	}
-	e.infos = infos
 	return out
 }
 
@@ -182,12 +183,12 @@ type readTags struct {
 
 // info reads tags, unless they are the very ones that were read at the last look:
 // Serf never writes to tags, it replaces them.
-func (e *engine) info(next map[NodeID]readTags, id NodeID, tags map[string]string) Info {
-	r, ok := e.infos[id]
-	if !ok || reflect.ValueOf(r.tags).UnsafePointer() != reflect.ValueOf(tags).UnsafePointer() {
-		r = readTags{tags, infoOf(tags)}
+func (e *engine) info(id NodeID, tags map[string]string) Info {
+	r := e.infos[id]
+	if r == nil || reflect.ValueOf(r.tags).UnsafePointer() != reflect.ValueOf(tags).UnsafePointer() {
+		r = &readTags{tags, infoOf(tags)}
+		e.infos[id] = r
 	}
-	next[id] = r
 	return r.info
 }
 

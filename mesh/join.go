@@ -118,7 +118,7 @@ func (m *Mesh) rejoin(addrs []netip.AddrPort) {
 	if e == nil {
 		return
 	}
-	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] }) //nolint:gosec // spreads load, hides nothing
 	want := retold(len(addrs))
 	for _, a := range addrs {
 		if want == 0 {

@@ -41,7 +41,8 @@ type Mesh struct {
 	hint        chan struct{} // the engine has news
 	ownChanged  chan struct{}
 	loadChanged chan struct{} // to the beacon
-	datagrams   chan datagram
+	datagrams   chan datagram // that take time to check
+	reports     reports
 	claims      chan claim
 	unsettled   chan struct{}
 
@@ -95,6 +96,7 @@ func New(cfg Config) (*Mesh, error) {
 		ownChanged:  make(chan struct{}, 1),
 		loadChanged: make(chan struct{}, 1),
 		datagrams:   make(chan datagram, 1024),
+		reports:     reports{ready: make(chan struct{}, 1)},
 		claims:      make(chan claim, 1),
 		unsettled:   make(chan struct{}, 1),
 		ready:       make(chan struct{}),
@@ -240,14 +242,6 @@ func (m *Mesh) running(ctx context.Context) (*engine, error) {
 }
 
 func (m *Mesh) wake() { poke(m.hint) }
-
-// offer hands the loop something that can be missed: reports come again.
-func (m *Mesh) offer(f func(*state, time.Time) bool) {
-	select {
-	case m.inbox <- f:
-	default:
-	}
-}
 
 // chooseAddr is the address to advertise now.
 func (m *Mesh) chooseAddr() netip.AddrPort {

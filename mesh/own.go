@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 )
 
 // own is what this node says of itself. Any goroutine may change it; the loop
@@ -128,7 +127,7 @@ func (m *Mesh) Observe(from NodeID, l *Load) {
 	if l == nil || l.Node != from || from == m.self {
 		return
 	}
-	m.offer(func(s *state, now time.Time) bool { return s.heard(now, l) })
+	m.reports.add(l)
 }
 
 // poke sets a flag that a loop waits for.

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"math"
+	"strconv"
 	"time"
 )
 
@@ -33,11 +34,21 @@ func publishSpacing(n int) time.Duration {
 	return time.Duration(n) * 100 * time.Microsecond
 }
 
+// retransmitMult is the factor with which memberlist in a mesh of n members sends
+// each piece of news at least times times: it multiplies with ceil(log10(n+1)), the
+// digits of n, and so would send three times as often in a mesh of hundreds as in one
+// of nine. Each of n nodes gets each piece that often; when hundreds join at once,
+// that is what they are busy with. The engine takes the factor when it starts.
+func retransmitMult(times, n int) int {
+	digits := len(strconv.Itoa(max(n, 1)))
+	return (times + digits - 1) / digits
+}
+
 // lookPeriod is the time between two looks at the engine's list of n members and at
 // what is due; its events only make them come sooner. What a look would find without
 // one is how far away members are, and fetches to try again.
 func lookPeriod(n int) time.Duration {
-	return max(500*time.Millisecond, time.Duration(n)*4*time.Millisecond)
+	return max(500*time.Millisecond, time.Duration(n)*10*time.Millisecond)
 }
 
 // lookSpacing is the least time between two looks that events ask for: a look takes

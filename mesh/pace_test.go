@@ -1,6 +1,8 @@
 package mesh
 
 import (
+	"math"
+	"reflect"
 	"testing"
 	"time"
 )
@@ -70,5 +72,89 @@ func TestSignificant(t *testing.T) {
 	}
 	if significant(nil, nil) || !significant(nil, base()) {
 		t.Error("the first report")
+	}
+}
+
+func TestNewsAreSentOnAsOftenInEveryMesh(t *testing.T) {
+	for _, tt := range []struct{ n, mult int }{{0, 12}, {1, 12}, {9, 12}, {10, 6}, {32, 6}, {99, 6}, {100, 4}, {500, 4}, {999, 4}, {1000, 3}} {
+		if got := retransmitMult(12, tt.n); got != tt.mult {
+			t.Errorf("%d members: factor %d, want %d", tt.n, got, tt.mult)
+		}
+		// As memberlist does it (retransmitLimit).
+		if times := tt.mult * int(math.Ceil(math.Log10(float64(tt.n+1)))); tt.n > 0 && times != 12 {
+			t.Errorf("%d members: sent %d times", tt.n, times)
+		}
+	}
+	if got := retransmitMult(1, 500); got != 1 {
+		t.Errorf("factor %d", got)
+	}
+}
+
+// What grows with the mesh is the time between looks and Views, not their share of
+// a core.
+func TestWorkPerSecondIsBounded(t *testing.T) {
+	for n := 1; n <= 2000; n *= 2 {
+		perLook, perView := float64(n)*1e-6, float64(n)*0.1e-6 // seconds, about
+		if share := perLook / lookSpacing(n).Seconds(); share > 0.01 {
+			t.Errorf("%d members: looks take %.3f of a core while others join", n, share)
+		}
+		if share := perLook / lookPeriod(n).Seconds(); share > 0.001 {
+			t.Errorf("%d members: looks take %.4f of a core", n, share)
+		}
+		if share := perView / publishSpacing(n).Seconds(); share > 0.01 {
+			t.Errorf("%d members: Views take %.3f of a core", n, share)
+		}
+		if packets := float64(n-1) / beaconPeriod(n).Seconds(); packets > 101 {
+			t.Errorf("%d members: %.0f reports a second", n, packets)
+		}
+		if packets := float64(n-1) / beaconSpacing(n).Seconds(); packets > 401 {
+			t.Errorf("%d members: %.0f reports a second when all changes", n, packets)
+		}
+	}
+}
+
+func TestSlowerStretchesAllOfTheProfilesTime(t *testing.T) {
+	p, q := DefaultProfile(), DefaultProfile().Slower(2).Slower(3)
+	a, b := reflect.ValueOf(p), reflect.ValueOf(q)
+	for i := range a.NumField() {
+		name := a.Type().Field(i).Name
+		was, ok := reflect.TypeAssert[time.Duration](a.Field(i))
+		if !ok {
+			if name != "Slow" && a.Field(i).Int() != b.Field(i).Int() {
+				t.Errorf("%s is %v, was %v", name, b.Field(i), a.Field(i))
+			}
+			continue
+		}
+		if got := time.Duration(b.Field(i).Int()); got != 6*was {
+			t.Errorf("%s is %s, was %s", name, got, was)
+		}
+	}
+	if p.slow(time.Second) != time.Second || q.slow(time.Second) != 6*time.Second {
+		t.Errorf("what it does not name: %s and %s", p.slow(time.Second), q.slow(time.Second))
+	}
+}
+
+// Reports wait for the loop in the order in which they came, and wake it once.
+func TestReportsWait(t *testing.T) {
+	r := reports{ready: make(chan struct{}, 1)}
+	for i := range uint64(3) {
+		r.add(&Load{Seq: i})
+	}
+	<-r.ready
+	select {
+	case <-r.ready:
+		t.Error("woken twice")
+	default:
+	}
+	list := r.take()
+	if len(list) != 3 || list[0].Seq != 0 || list[2].Seq != 2 || len(r.take()) != 0 {
+		t.Errorf("took %v", list)
+	}
+	for range maxReports + 5 {
+		r.add(&Load{})
+	}
+	<-r.ready
+	if n := len(r.take()); n != maxReports {
+		t.Errorf("%d wait", n)
 	}
 }

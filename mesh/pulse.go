@@ -1,13 +1,15 @@
 package mesh
 
 import (
+	"bytes"
 	"context"
 	"math/rand/v2"
 	"net/netip"
+	"sync"
 	"time"
 )
 
-// readBeacons opens and checks datagrams, apart from the loop: signatures take
+// readBeacons checks signed reports, apart from the loop and the socket: that takes
 // time.
 func (m *Mesh) readBeacons(ctx context.Context) {
 	for {
@@ -15,17 +17,20 @@ func (m *Mesh) readBeacons(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case d := <-m.datagrams:
-			l, err := m.beacons.decode(d.b, time.Now(), m.isNews)
-			if err != nil {
-				if ok, missed := m.refused.pass("beacon", time.Now()); ok {
-					m.log.Warn("datagram refused", "from", d.from, "err", err, "repeated", missed)
-				}
-				continue
-			}
-			if l != nil {
-				m.offer(func(s *state, now time.Time) bool { return s.heard(now, l) })
-			}
+			m.readBeacon(d.b, d.from)
 		}
+	}
+}
+
+func (m *Mesh) readBeacon(b []byte, from netip.AddrPort) {
+	now := time.Now()
+	switch l, err := m.beacons.decode(b, now, m.isNews); {
+	case err != nil:
+		if ok, missed := m.refused.pass("beacon", now); ok {
+			m.log.Warn("datagram refused", "from", from, "err", err, "repeated", missed)
+		}
+	case l != nil:
+		m.reports.add(l)
 	}
 }
 
@@ -58,7 +63,7 @@ func (m *Mesh) sendBeacons(ctx context.Context) {
 		now := time.Now()
 		to := targets(m.View())
 		due := next
-		if urgent := at.Add(beaconSpacing(len(to) + 1)); urgent.Before(next) && significant(sent, m.Load()) {
+		if urgent := at.Add(m.cfg.Profile.slow(beaconSpacing(len(to) + 1))); urgent.Before(next) && significant(sent, m.Load()) {
 			due = urgent
 		}
 		if wait := due.Sub(now); wait > 0 {
@@ -70,7 +75,7 @@ func (m *Mesh) sendBeacons(ctx context.Context) {
 			m.sendBeacon(sent, to, now)
 			poke(m.ownChanged)
 		}
-		period := beaconPeriod(len(to) + 1)
+		period := m.cfg.Profile.slow(beaconPeriod(len(to) + 1))
 		period -= time.Duration(rand.Int64N(int64(period / 5))) // so that nodes drift apart
 		next = now.Add(period)
 		timer.Reset(period)
@@ -94,13 +99,50 @@ func (m *Mesh) sendBeacon(l *Load, to []target, now time.Time) {
 	}
 }
 
-// receiveDatagram is called by the transport and must not block.
+// receiveDatagram is called by the transport and must not block; b is the
+// transport's again afterwards. Nearly all are reports with a MAC, which are read at
+// once: to wake a goroutine costs as much as to read one.
 func (m *Mesh) receiveDatagram(b []byte, from netip.AddrPort) {
-	if m.echoes.take(b, from, time.Now()) {
-		return
+	switch {
+	case m.echoes.take(b, from, time.Now()):
+	case len(b) > 0 && b[0] == beaconPaired:
+		m.readBeacon(b, from)
+	default:
+		select {
+		case m.datagrams <- datagram{bytes.Clone(b), from}:
+		default: // a flood; the next report comes soon
+		}
 	}
-	select {
-	case m.datagrams <- datagram{b, from}:
-	default: // a flood; the next report comes soon
+}
+
+// reports are load reports on their way to the loop. It need not be woken for each:
+// it takes them when the next View is due.
+type reports struct {
+	ready chan struct{} // there are some
+
+	mu   sync.Mutex
+	list []*Load
+}
+
+// maxReports bounds what waits, should the loop be stuck: reports come again.
+const maxReports = 4096
+
+func (r *reports) add(l *Load) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.list) < maxReports {
+		r.list = append(r.list, l)
 	}
+	if len(r.list) == 1 {
+		poke(r.ready)
+	}
+}
+
+// take hands out what waits, in the order in which it came.
+func (r *reports) take() []*Load {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.list
+	r.list = nil
+	return list
 }

@@ -76,15 +76,17 @@ func (m *Mesh) loop(ctx context.Context) error {
 		case <-m.hint:
 			// When hundreds join at once there is a hint for each, and a look takes
 			// as long as there are members.
-			soon.Reset(max(0, time.Until(l.looked.Add(lookSpacing(len(l.state.members))))))
+			soon.Reset(max(0, time.Until(l.looked.Add(l.every(lookSpacing)))))
 		case <-soon.C:
 			l.look()
 		case <-look.C:
-			if time.Since(l.looked) > lookPeriod(len(l.state.members))*9/10 {
+			if time.Since(l.looked) > l.every(lookPeriod)*9/10 {
 				l.look()
 			}
 		case f := <-m.inbox:
 			l.take(f)
+		case <-m.reports.ready:
+			l.waiting = true
 		case <-m.ownChanged:
 			l.speak()
 		case <-move.C:
@@ -106,6 +108,7 @@ type looper struct {
 	number    uint64 // of the engine
 	tags      Info   // last announced
 	dirty     bool   // the state changed since the last View
+	waiting   bool   // there are reports that it does not know yet
 	published time.Time
 	looked    time.Time
 	sightings []sighting // room for the next look
@@ -187,14 +190,26 @@ func (l *looper) move() error {
 	return l.restart(to)
 }
 
+// every is how often something is done that is rarer in large meshes.
+func (l *looper) every(pace func(members int) time.Duration) time.Duration {
+	return l.cfg.Profile.slow(pace(len(l.state.members)))
+}
+
 // publish hangs out a new View when something changed, or returns how long to
 // wait with it.
 func (l *looper) publish(now time.Time) time.Duration {
-	l.report()
-	if !l.dirty {
-		return 0
+	wait := l.published.Add(l.every(publishSpacing)).Sub(now)
+	if l.waiting && wait <= 0 {
+		l.waiting = false
+		for _, r := range l.reports.take() {
+			l.dirty = l.state.heard(now, r) || l.dirty
+		}
 	}
-	if wait := l.published.Add(publishSpacing(len(l.state.members))).Sub(now); wait > 0 {
+	l.report()
+	switch {
+	case !l.dirty && !l.waiting:
+		return 0
+	case wait > 0:
 		return wait
 	}
 	l.dirty, l.published = false, now

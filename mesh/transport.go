@@ -43,7 +43,7 @@ type transport struct {
 	header []byte // with which memberlist's label begins every packet and stream
 	sealed bool   // and then encryption must follow
 
-	datagram func(b []byte, from netip.AddrPort)      // ours; must not block, owns b
+	datagram func(b []byte, from netip.AddrPort)      // ours; must neither block nor keep b
 	stream   func(ctx context.Context, conn net.Conn) // ours, after the first byte; conn is closed after
 	current  atomic.Pointer[link]                     // nil while there is no engine
 	mu       sync.Mutex                               // guards what follows
@@ -114,7 +114,7 @@ func (t *transport) readDatagrams(ctx context.Context) {
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		if buf[0] == ourByte {
 			if n <= maxDatagram {
-				t.datagram(bytes.Clone(buf[1:n]), from)
+				t.datagram(buf[1:n], from)
 			}
 			continue
 		}

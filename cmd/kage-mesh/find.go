@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
@@ -17,8 +16,7 @@ import (
 )
 
 // newDiscovery looks for peers in every way that this machine has.
-func newDiscovery(c *cli.Context, n *node.Node, joiner discovery.Joiner, config node.Config, seeds discovery.Source, log *slog.Logger) (*discovery.Discovery, *discovery.Remembered, error) {
-	remembered := discovery.LoadRemembered(filepath.Join(config.StateDir, "peers.json"), log)
+func newDiscovery(c *cli.Context, n *node.Node, joiner discovery.Joiner, config node.Config, seeds discovery.Source, remembered *discovery.Remembered, log *slog.Logger) (*discovery.Discovery, error) {
 	gossip := n.Mesh().Addr()
 	sources := []discovery.Source{
 		seeds, remembered,
@@ -34,15 +32,14 @@ func newDiscovery(c *cli.Context, n *node.Node, joiner discovery.Joiner, config 
 		}
 		source, err := discovery.NewMDNS(mdns)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		sources = append(sources, undecided{source})
 	}
-	d, err := discovery.New(discovery.Config{
+	return discovery.New(discovery.Config{
 		Self: string(n.ID()), Cluster: config.Cluster, Joiner: joiner, Sources: sources, Logger: log,
 		Known: func(p discovery.Peer) bool { return known(n.Mesh().View(), gossip.Port(), p) },
 	})
-	return d, remembered, err
 }
 
 // known reports whether a peer that discovery found is this node or an alive

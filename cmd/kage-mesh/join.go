@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -135,13 +136,15 @@ func (e environment) runNode(c *cli.Context, config node.Config, r *reloader) er
 	}
 	defer flush()
 	config.Kept = keptPort(logger)
+	remembered := discovery.LoadRemembered(filepath.Join(config.StateDir, "peers.json"), logger)
+	config.Expect = len(remembered.Peers()) + 1
 	n, err := node.New(config)
 	if err != nil {
 		return startError(err)
 	}
 	r.node = n
 	keys := newKeyWatch(n.Mesh())
-	d, remembered, err := newDiscovery(c, n, keys, config, r.seeds, logger)
+	d, err := newDiscovery(c, n, keys, config, r.seeds, remembered, logger)
 	if err != nil {
 		n.Close()
 		return err

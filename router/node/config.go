@@ -69,6 +69,9 @@ type Config struct {
 	Grace      time.Duration
 	NoContinue bool // answers that break off end in an error; see router.Config.NoContinue
 
+	// Expect is how many members the mesh had when this node last saw it; 0: not
+	// known. See [mesh.Config].
+	Expect int
 	// Detection is how gossip finds the dead; zero: [mesh.DefaultProfile]. For
 	// nodes that share one machine.
 	Detection mesh.Profile

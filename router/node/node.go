@@ -156,6 +156,7 @@ func (n *Node) buildMesh() (*mesh.Mesh, error) {
 	c := &n.config
 	m := mesh.DefaultConfig()
 	m.Identity, m.Cluster, m.Log, m.Profile = n.identity, c.Cluster, c.Logger, c.Detection
+	m.Expect = c.Expect
 	m.Info.Hostname, m.Info.Version = c.Name, c.Version
 	m.Info.PeerPort, m.Info.APIPort = port(n.peer), port(n.api)
 	store := mesh.OpenKeys(filepath.Join(c.StateDir, mesh.KeyFile))

@@ -3,6 +3,7 @@ package scale
 import (
 	"context"
 	"fmt"
+	"runtime/pprof"
 	"slices"
 	"sync"
 	"time"
@@ -17,11 +18,18 @@ func (c *crowd) quiet(ctx context.Context, r *Result) error {
 	window, stop := context.WithTimeout(ctx, c.Window)
 	defer stop()
 	began := time.Now()
+	if c.Profile != nil {
+		if err := pprof.StartCPUProfile(c.Profile); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
 	before, cpu := c.traffic(), processCPU()
+	every := time.Second * time.Duration(c.Slow)
 	var wg sync.WaitGroup
 	for i, m := range c.members {
 		wg.Go(func() {
-			phase := time.NewTimer(time.Second * time.Duration(i) / time.Duration(len(c.members)))
+			phase := time.NewTimer(every * time.Duration(i) / time.Duration(len(c.members)))
 			defer phase.Stop()
 			for {
 				select {
@@ -30,7 +38,7 @@ func (c *crowd) quiet(ctx context.Context, r *Result) error {
 				case <-phase.C:
 				}
 				m.mesh.Publish(mesh.Load{Up: true, FreeDisk: uint64(time.Since(began)) + 1})
-				phase.Reset(time.Second)
+				phase.Reset(every)
 			}
 		})
 	}
@@ -39,17 +47,18 @@ func (c *crowd) quiet(ctx context.Context, r *Result) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	took := time.Since(began).Seconds()
+	real := time.Since(began)
+	took := c.told(real).Seconds()
 	after, n := c.traffic(), float64(len(c.members))
 	r.Datagrams = float64(after.Datagrams-before.Datagrams) / took / n
 	r.Bytes = float64(after.Bytes-before.Bytes) / took / n
 	r.Streamed = float64(after.Streamed-before.Streamed) / took / n
-	r.Busy = (processCPU() - cpu).Seconds() / took / cores()
+	r.Busy = (processCPU() - cpu).Seconds() / real.Seconds() / cores()
 	if len(ages) == 0 {
 		return fmt.Errorf("scale: nobody heard of a load within %s", c.Window)
 	}
 	slices.Sort(ages)
-	r.Stale50, r.Stale99 = ages[len(ages)/2], ages[len(ages)*99/100]
+	r.Stale50, r.Stale99 = c.told(ages[len(ages)/2]), c.told(ages[len(ages)*99/100])
 	return nil
 }
 
@@ -139,13 +148,13 @@ func (c *crowd) deaths(ctx context.Context, r *Result) error {
 		})
 		return len(behind) == 0
 	})
-	r.Seen, r.FalseDeath = time.Since(start), len(accused)
+	r.Seen, r.FalseDeath = c.told(time.Since(start)), len(accused)
 	if err != nil {
 		return err
 	}
 	c.Say("%d of %d died at once: all others knew within %s, %d alive ones were accused", len(dead), len(c.members), r.Seen.Round(time.Millisecond), r.FalseDeath)
-	start = time.Now()
-	if err := c.begin(ctx, victims); err != nil {
+	start, err = c.begin(ctx, victims, 0)
+	if err != nil {
 		return err
 	}
 	r.Returned, err = c.settled(ctx, start, "everybody sees everybody again")

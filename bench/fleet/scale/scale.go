@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
@@ -25,7 +26,9 @@ import (
 // Result is one row of the table. Rates are per node and second.
 type Result struct {
 	Members    int           `json:"members"`
-	Joined     time.Duration `json:"joined_ns"`  // all at once, until everybody sees everybody
+	Slow       int           `json:"slow"`       // how many times slower the run was than what is told of it
+	Rate       int           `json:"rate"`       // members that joined per second; 0: all at once
+	Joined     time.Duration `json:"joined_ns"`  // from the first start (at once) or the last one (by and by) until everybody sees everybody
 	Stale50    time.Duration `json:"stale50_ns"` // age of what a member knows of another's load
 	Stale99    time.Duration `json:"stale99_ns"`
 	Datagrams  float64       `json:"datagrams"` // sent
@@ -41,10 +44,14 @@ type Result struct {
 
 // Options of a run.
 type Options struct {
+	Rate   int           // members that join per second; 0: all at once
+	Slow   int           // every interval is so many times longer, and results are told as if it were not; 0 and 1: none is
 	Window time.Duration // of steady traffic; default 20 s
 	Limit  time.Duration // for every step; default 2 min
 	Seed   uint64
-	Say    func(format string, args ...any) // nil: silent
+	// Profile takes a CPU profile of the window; nil: none.
+	Profile io.Writer
+	Say     func(format string, args ...any) // nil: silent
 }
 
 // member is one node.
@@ -70,6 +77,9 @@ func Run(ctx context.Context, n int, o Options) (Result, error) {
 	if o.Limit == 0 {
 		o.Limit = 2 * time.Minute
 	}
+	o.Slow = max(o.Slow, 1)
+	o.Window *= time.Duration(o.Slow)
+	o.Limit *= time.Duration(o.Slow)
 	if o.Say == nil {
 		o.Say = func(string, ...any) {}
 	}
@@ -78,9 +88,8 @@ func Run(ctx context.Context, n int, o Options) (Result, error) {
 	}
 	c := &crowd{Options: o, random: rand.New(rand.NewPCG(o.Seed, uint64(n)))}
 	defer c.close()
-	r := Result{Members: n}
+	r := Result{Members: n, Rate: o.Rate, Slow: o.Slow}
 	base := memory()
-	start := time.Now()
 	for range n {
 		id, err := identity.New()
 		if err != nil {
@@ -88,14 +97,14 @@ func Run(ctx context.Context, n int, o Options) (Result, error) {
 		}
 		c.members = append(c.members, &member{id: id})
 	}
-	if err := c.begin(ctx, c.members); err != nil {
+	start, err := c.begin(ctx, c.members, o.Rate)
+	if err != nil {
 		return r, err
 	}
-	var err error
 	if r.Joined, err = c.settled(ctx, start, "everybody sees everybody"); err != nil {
 		return r, err
 	}
-	o.Say("%d members joined within %s", n, r.Joined.Round(time.Millisecond))
+	o.Say("%d members see each other after %s", n, r.Joined.Round(time.Millisecond))
 	if err := c.quiet(ctx, &r); err != nil {
 		return r, err
 	}
@@ -105,57 +114,94 @@ func Run(ctx context.Context, n int, o Options) (Result, error) {
 	return r, c.deaths(ctx, &r)
 }
 
-// begin starts members and joins them all at once to the first that runs.
-func (c *crowd) begin(ctx context.Context, list []*member) error {
-	for _, m := range list {
-		if err := m.start(); err != nil {
-			return err
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.Limit)
+// told is a time of the run as it would be were it not slowed.
+func (c *crowd) told(d time.Duration) time.Duration { return d / time.Duration(c.Slow) }
+
+// begin starts members, rate per second or all at once, each of which joins the
+// first that runs. It returns when the first of them was started, or at a rate the
+// last, once all have joined.
+func (c *crowd) begin(ctx context.Context, list []*member, rate int) (began time.Time, err error) {
+	began = time.Now()
+	ctx, cancel := context.WithTimeout(ctx, c.Limit+time.Duration(len(list))*c.between(rate))
 	defer cancel()
 	var wg sync.WaitGroup
 	errs := make(chan error, len(list))
 	room := make(chan struct{}, 32)
-	first := c.members[0]
-	for _, m := range list {
-		if m == first {
+	for i, m := range list {
+		if err := c.await(ctx, began.Add(time.Duration(i)*c.between(rate))); err != nil {
+			return began, err
+		}
+		if err := m.start(len(c.members), c.Slow); err != nil {
+			return began, err
+		}
+		if m == c.members[0] {
 			continue
 		}
 		wg.Go(func() {
 			room <- struct{}{}
 			defer func() { <-room }()
-			again := time.NewTimer(0)
-			defer again.Stop()
-			for {
-				<-again.C
-				n, err := m.mesh.Join(ctx, first.mesh.Addr().String())
-				if n > 0 {
-					return
-				}
-				if ctx.Err() != nil {
-					errs <- fmt.Errorf("scale: join: %w", err)
-					return
-				}
-				again.Reset(100 * time.Millisecond)
+			if err := m.join(ctx, c.members[0].mesh.Addr().String()); err != nil {
+				errs <- err
 			}
 		})
+	}
+	if rate > 0 {
+		began = time.Now()
 	}
 	wg.Wait()
 	c.Say("%d have reached the first", len(list))
 	select {
 	case err := <-errs:
-		return err
+		return began, err
 	default:
+		return began, nil
+	}
+}
+
+// between is the time between two starts.
+func (c *crowd) between(rate int) time.Duration {
+	if rate == 0 {
+		return 0
+	}
+	return time.Second * time.Duration(c.Slow) / time.Duration(rate)
+}
+
+func (c *crowd) await(ctx context.Context, at time.Time) error {
+	t := time.NewTimer(time.Until(at))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
 		return nil
 	}
 }
 
-func (m *member) start() error {
+// join tries until it works, as discovery does.
+func (m *member) join(ctx context.Context, addr string) error {
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		<-again.C
+		n, err := m.mesh.Join(ctx, addr)
+		if n > 0 {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("scale: join: %w", err)
+		}
+		again.Reset(100 * time.Millisecond)
+	}
+}
+
+// start starts a node that remembers a mesh of the given size.
+func (m *member) start(size, slow int) error {
 	cfg := mesh.DefaultConfig()
 	cfg.Identity, cfg.Cluster = m.id, "scale"
 	cfg.Bind = netip.MustParseAddrPort("127.0.0.1:0")
 	cfg.Info.Hostname = m.id.ID().Short()
+	cfg.Expect = size
+	cfg.Profile = cfg.Profile.Slower(slow)
 	made, err := mesh.New(cfg)
 	if err != nil {
 		return err
@@ -200,7 +246,7 @@ func (c *crowd) settled(ctx context.Context, start time.Time, what string) (time
 		behind = slices.DeleteFunc(behind, func(m *member) bool { return alive(m.mesh.View()) == running })
 		return len(behind) == 0
 	})
-	return time.Since(start), err
+	return c.told(time.Since(start)), err
 }
 
 func alive(v *mesh.View) (n int) {

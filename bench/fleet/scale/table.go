@@ -13,13 +13,13 @@ func cores() float64 { return float64(runtime.NumCPU()) }
 // Write prints results as a Markdown table.
 func Write(w io.Writer, results []Result) {
 	head := []string{
-		"members", "join, all at once", "load late p50", "p99", "datagrams/s/node", "kB/s/node", "of it TCP",
+		"members", "slowed", "they join", "all see all after", "load late p50", "p99", "datagrams/s/node", "kB/s/node", "of it TCP",
 		"memory/node", "30 % die: seen by all", "falsely accused", "they return", "cores busy",
 	}
 	fmt.Fprintf(w, "| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat("---|", len(head)))
 	for _, r := range results {
-		fmt.Fprintf(w, "| %d | %s | %s | %s | %.0f | %.1f | %.1f | %.1f MiB | %s | %d | %s | %.0f %% |\n",
-			r.Members, short(r.Joined), short(r.Stale50), short(r.Stale99), r.Datagrams, (r.Bytes+r.Streamed)/1000, r.Streamed/1000,
+		fmt.Fprintf(w, "| %d | %s | %s | %s | %s | %s | %.0f | %.1f | %.1f | %.1f MiB | %s | %d | %s | %.0f %% |\n",
+			r.Members, slowed(r.Slow), pace(r.Rate), short(r.Joined), short(r.Stale50), short(r.Stale99), r.Datagrams, (r.Bytes+r.Streamed)/1000, r.Streamed/1000,
 			float64(r.Memory)/(1<<20), short(r.Seen), r.FalseDeath, short(r.Returned), r.Busy*100)
 	}
 }
@@ -29,4 +29,18 @@ func short(d time.Duration) string {
 		return "-"
 	}
 	return fmt.Sprintf("%.2f s", d.Seconds())
+}
+
+func slowed(times int) string {
+	if times <= 1 {
+		return "no"
+	}
+	return fmt.Sprintf("%d times", times)
+}
+
+func pace(rate int) string {
+	if rate == 0 {
+		return "at once"
+	}
+	return fmt.Sprintf("%d a second", rate)
 }
