@@ -145,7 +145,7 @@ func (i *Identity) Dialer(resolve func(NodeID) (netip.AddrPort, error), opts Tra
 }
 
 func (i *Identity) dialer(resolve func(NodeID) (netip.AddrPort, error), opts TransportOptions, protocols []string) *dialer {
-	return &dialer{id: i, resolve: resolve, opts: opts.withDefaults(), protocols: protocols, configs: make(map[NodeID]*tls.Config)}
+	return &dialer{id: i, resolve: resolve, opts: opts.withDefaults(), protocols: protocols, configs: make(map[NodeID]*peerConfig)}
 }
 
 // ConfigureServer prepares the HTTP side of a peer listener: thousands of
@@ -188,13 +188,29 @@ type dialer struct {
 	protocols []string
 
 	mu      sync.Mutex
-	configs map[NodeID]*tls.Config // per peer, for its session cache
+	configs map[NodeID]*peerConfig
+}
+
+// peerConfig is how one peer is dialed.
+type peerConfig struct {
+	full *tls.Config // with its session cache
+	// resume is full, for a session that is there to be resumed. Such a
+	// handshake needs no second exchange of post-quantum keys, half of what a
+	// full one costs: its keys hang on those of the session, too (RFC 8446,
+	// section 7.1), whose own exchange was one. So it is resumed or not used.
+	resume *tls.Config
+}
+
+// resumable reports whether there is a session with the peer at addr.
+func (c *peerConfig) resumable(addr netip.AddrPort) bool {
+	session, ok := c.full.ClientSessionCache.Get(addr.String()) // as package tls names those without a server name
+	return ok && session != nil
 }
 
 // maxConfigs bounds the remembered TLS sessions; beyond it they start anew.
 const maxConfigs = 4096
 
-func (d *dialer) config(id NodeID) *tls.Config {
+func (d *dialer) config(id NodeID) *peerConfig {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	cfg := d.configs[id]
@@ -202,8 +218,10 @@ func (d *dialer) config(id NodeID) *tls.Config {
 		if len(d.configs) >= maxConfigs {
 			clear(d.configs)
 		}
-		cfg = d.id.ClientTLS(id)
-		cfg.NextProtos = d.protocols
+		cfg = &peerConfig{full: d.id.ClientTLS(id)}
+		cfg.full.NextProtos = d.protocols
+		cfg.resume = cfg.full.Clone()
+		cfg.resume.CurvePreferences = []tls.CurveID{tls.X25519}
 		d.configs[id] = cfg
 	}
 	return cfg
@@ -227,17 +245,37 @@ func (d *dialer) to(ctx context.Context, network string, id NodeID) (net.Conn, e
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.opts.DialTimeout)
 	defer cancel()
-	raw, err := d.opts.Dial(ctx, network, addr.String())
+	cfg := d.config(id)
+	var conn *tls.Conn
+	if cfg.resumable(addr) {
+		conn, err = d.shake(ctx, network, addr, cfg.resume)
+		if err == nil && !conn.ConnectionState().DidResume { // the peer has started anew
+			_ = conn.NetConn().Close()
+			conn = nil
+		}
+	}
+	if conn == nil && err == nil {
+		conn, err = d.shake(ctx, network, addr, cfg.full)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("identity: dial %s: %w", id, err)
+	}
+	return conn, nil
+}
+
+// shake connects to addr and does the handshake.
+func (d *dialer) shake(ctx context.Context, network string, addr netip.AddrPort, cfg *tls.Config) (*tls.Conn, error) {
+	raw, err := d.opts.Dial(ctx, network, addr.String())
+	if err != nil {
+		return nil, err
 	}
 	if d.opts.Below != nil {
 		raw = d.opts.Below(raw)
 	}
-	conn := tls.Client(raw, d.config(id))
+	conn := tls.Client(raw, cfg)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
-		return nil, fmt.Errorf("identity: dial %s at %s: %w", id, addr, err)
+		return nil, fmt.Errorf("at %s: %w", addr, err)
 	}
 	return conn, nil
 }
