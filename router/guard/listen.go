@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -127,8 +128,8 @@ func (l *listener) drop(c *conn) {
 	}
 }
 
-// conn is a client connection whose bytes have been looked at. net/http reads
-// from one goroutine at a time.
+// conn is a client connection whose bytes have been looked at, or are read by
+// somebody who looks closer still. One goroutine at a time reads.
 type conn struct {
 	net.Conn
 	l       *listener
@@ -138,9 +139,24 @@ type conn struct {
 	tls     atomic.Pointer[tls.Conn] // nil unless the client speaks TLS
 
 	// of the goroutine that reads
-	source io.Reader // nil before the first read
-	strict strict
-	told   bool
+	source  io.Reader // nil before the first read
+	trusted bool      // who reads it is strict itself
+	strict  strict
+	told    bool
+}
+
+// Trust is called by a reader that acts on nothing but what no two
+// implementations of HTTP read differently: it is not looked at as well. It
+// comes before the first read.
+func (c *conn) Trust() { c.trusted = true }
+
+// Unread ends the trust and gives back what was read and not acted on, from the
+// start of a message on: the next reader gets it, looked at. The conn keeps p.
+func (c *conn) Unread(p []byte) {
+	c.trusted = false
+	if len(p) > 0 {
+		c.source = io.MultiReader(bytes.NewReader(p), c.source)
+	}
 }
 
 // poison makes net/http refuse whatever head or chunk it stands in, wherever in
@@ -164,6 +180,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.source.Read(p)
 	if n > 0 {
 		c.touched.Store(time.Now().UnixNano())
+	}
+	if c.trusted {
+		return n, err
 	}
 	good, bad := c.strict.feed(p[:n])
 	if bad == nil {

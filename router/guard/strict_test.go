@@ -98,6 +98,32 @@ func TestSmugglingIsRefused(t *testing.T) {
 	}
 }
 
+// Plain requests are read by the lane without a second look: behind one, the
+// rest of its connection is looked at all the same.
+func TestSmugglingBehindAPlainRequestIsRefused(t *testing.T) {
+	const plain = "POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi"
+	d := open(t, Config{}, "")
+	for _, tt := range corpus {
+		t.Run(tt.name, func(t *testing.T) {
+			statuses, _ := d.raw(t, plain+tt.request+second)
+			if len(statuses) == 0 || statuses[0] != http.StatusOK {
+				t.Fatalf("answers %v, want the first one to be 200", statuses)
+			}
+			if len(statuses) == 1 && !strings.HasPrefix(tt.name, "TLS") {
+				t.Errorf("no answer to the second request")
+			}
+			for _, s := range statuses[1:] {
+				if s < 400 {
+					t.Errorf("answered %v", statuses)
+				}
+			}
+			if slices.ContainsFunc(d.echo.took(), func(s string) bool { return strings.Contains(s, "smuggled") }) {
+				t.Error("the smuggled request was served")
+			}
+		})
+	}
+}
+
 func TestHonestRequestsPass(t *testing.T) {
 	d := open(t, Config{}, "")
 	body := strings.Repeat("x", 100_000)

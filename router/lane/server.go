@@ -195,6 +195,26 @@ func (h *handover) Close() error {
 	return h.err
 }
 
+// Trusting is a connection that judges the bytes that come over it, and need
+// not while the lane reads them: plain requests have one reading only.
+type Trusting interface {
+	net.Conn
+	// Trust is called before the first read.
+	Trust()
+	// Unread gives back what was read of messages that are not plain, for the
+	// next reader, and ends the trust. The connection keeps p.
+	Unread(p []byte)
+}
+
+// unread is c with what was read of it given back.
+func unread(c net.Conn, read []byte) net.Conn {
+	if t, ok := c.(Trusting); ok {
+		t.Unread(read)
+		return c
+	}
+	return &begun{Conn: c, read: read}
+}
+
 // begun is a connection of which bytes were read already.
 type begun struct {
 	net.Conn

@@ -81,6 +81,9 @@ const (
 
 func (s *Server) newConn(c net.Conn) *serverConn {
 	x := &serverConn{s: s, raw: c, conn: c, addr: c.RemoteAddr().String()}
+	if t, ok := c.(Trusting); ok {
+		t.Trust()
+	}
 	x.watch.timer = time.AfterFunc(time.Hour, func() { x.look() })
 	x.watch.timer.Stop()
 	return x
@@ -120,7 +123,7 @@ func (x *serverConn) run() {
 				return
 			}
 			if x.phase.CompareAndSwap(serving, ended) && x.conn.SetDeadline(time.Time{}) == nil {
-				x.s.rest.give(&begun{Conn: x.conn, read: bytes.Clone(x.buf[x.from:])})
+				x.s.rest.give(unread(x.conn, bytes.Clone(x.buf[x.from:])))
 			}
 			return
 		}
