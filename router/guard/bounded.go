@@ -38,10 +38,7 @@ func (b *bounded) Accept() (net.Conn, error) {
 }
 
 func (b *bounded) admit(c net.Conn) (netip.Addr, bool) {
-	var addr netip.Addr
-	if ap, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
-		addr = ap.Addr().Unmap().WithZone("")
-	}
+	addr := plainAddr(c.RemoteAddr().String())
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.open >= b.total || b.count[addr] >= b.perAddr {

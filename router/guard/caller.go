@@ -57,11 +57,10 @@ type zones struct {
 
 // of finds the zone of a request, and the address that says so.
 func (z zones) of(req *http.Request) (Zone, netip.Addr) {
-	ap, err := netip.ParseAddrPort(req.RemoteAddr)
-	if err != nil {
-		return Outside, netip.Addr{}
+	addr := addrOf(req)
+	if !addr.IsValid() {
+		return Outside, addr
 	}
-	addr := ap.Addr().Unmap().WithZone("")
 	proxied := false
 	for name, values := range req.Header {
 		proxied = proxied || len(values) > 0 && forwarded(name)
@@ -80,6 +79,24 @@ func (z zones) of(req *http.Request) (Zone, netip.Addr) {
 		return zone, addr
 	}
 	return min(zone, z.at(seen, nil), LAN), seen
+}
+
+// addrOf is the address that a request's connection comes from; invalid: it has
+// none.
+func addrOf(req *http.Request) netip.Addr {
+	if c := connOf(req); c != nil {
+		return c.addr
+	}
+	return plainAddr(req.RemoteAddr)
+}
+
+// plainAddr is the address in host:port, of IPv4 as such and without a zone.
+func plainAddr(hostPort string) netip.Addr {
+	ap, err := netip.ParseAddrPort(hostPort)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
 }
 
 // at is the zone of an address that req came from directly; nil: it did not.

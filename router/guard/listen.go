@@ -60,10 +60,7 @@ const crowded = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2\r\nConnection:
 	`{"error":"too many connections from this client here"}`
 
 func (l *listener) admit(raw net.Conn) *conn {
-	addr := netip.Addr{}
-	if ap, err := netip.ParseAddrPort(raw.RemoteAddr().String()); err == nil {
-		addr = ap.Addr().Unmap().WithZone("")
-	}
+	addr := plainAddr(raw.RemoteAddr().String())
 	c := &conn{Conn: raw, l: l, addr: addr}
 	c.touched.Store(time.Now().UnixNano())
 	l.mu.Lock()

@@ -110,14 +110,27 @@ func serve(t testing.TB, g *Guard, addr string) *door {
 		source = netip.MustParseAddr(addr)
 	}
 	d := &door{Guard: g, addr: l.Addr().String(), echo: &echo{}}
+	var conns sync.WaitGroup // net/http lingers half a second behind a refusal
 	srv := &lane.Server{HTTP: &http.Server{
 		Handler: g.Handler(d.echo), ConnContext: g.ConnContext,
+		ConnState: func(_ net.Conn, s http.ConnState) {
+			switch s {
+			case http.StateNew:
+				conns.Add(1)
+			case http.StateClosed:
+				conns.Done()
+			}
+		},
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 120 * time.Second, MaxHeaderBytes: 64 << 10,
 		ErrorLog: quietLog,
 	}}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(g.Listener(from{l, source})) }()
-	t.Cleanup(func() { _ = srv.Close(); <-done })
+	t.Cleanup(func() {
+		_ = srv.Close()
+		<-done
+		conns.Wait()
+	})
 	return d
 }
 
