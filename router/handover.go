@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/lane"
 )
 
 // Why work ends here though nothing is wrong with it.
@@ -57,11 +59,14 @@ type lease struct {
 	of              *leases
 }
 
-// take derives a context from parent that end cancels, too. The caller drops it
-// once.
+// take gives a request's context, or one derived from it, that end cancels. The
+// caller drops it once, when the request is over.
 func (l *leases) take(parent context.Context) *lease {
-	own := &lease{of: l}
-	own.Context, own.end = context.WithCancelCause(parent)
+	own := &lease{Context: parent, of: l}
+	var ok bool
+	if own.end, ok = lane.End(parent); !ok {
+		own.Context, own.end = context.WithCancelCause(parent)
+	}
 	l.mu.Lock()
 	if l.all == nil {
 		l.all = make(map[*lease]struct{})

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -30,6 +31,9 @@ type Server struct {
 	active  sync.WaitGroup // conversations
 	rest    *handover
 	started bool
+
+	awake   atomic.Bool // sweeper is set
+	sweeper *time.Timer
 }
 
 // Serve answers on l until Shutdown or Close, then returns
@@ -43,6 +47,8 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 	s.started = true
 	s.conns = make(map[*serverConn]struct{})
+	s.sweeper = time.AfterFunc(time.Hour, s.sweep)
+	s.sweeper.Stop()
 	s.rest = &handover{Listener: l, conns: make(chan net.Conn), closed: make(chan struct{})}
 	if s.TLS != nil {
 		s.HTTP.TLSConfig = s.TLS // by it net/http sets HTTP/2 up

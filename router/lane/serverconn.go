@@ -31,7 +31,8 @@ type serverConn struct {
 
 	reading, writing deadline
 
-	unread bool // the last answer is out, and its request's body is not read
+	unread bool        // the last answer is out, and its request's body is not read
+	header http.Header // of the answers, one after the other
 }
 
 // deadline is one of a connection's two. It is set when it is about to count:
@@ -80,12 +81,10 @@ const (
 )
 
 func (s *Server) newConn(c net.Conn) *serverConn {
-	x := &serverConn{s: s, raw: c, conn: c, addr: c.RemoteAddr().String()}
+	x := &serverConn{s: s, raw: c, conn: c, addr: c.RemoteAddr().String(), header: make(http.Header, 8)}
 	if t, ok := c.(Trusting); ok {
 		t.Trust()
 	}
-	x.watch.timer = time.AfterFunc(time.Hour, func() { x.look() })
-	x.watch.timer.Stop()
 	return x
 }
 
@@ -239,20 +238,48 @@ func (x *serverConn) lighten() {
 	}
 }
 
+// exchange is one request with its answer. It is the request's context, too.
+type exchange struct {
+	context.Context //nolint:containedctx // it is one
+	end             context.CancelCauseFunc
+	body            requestBody
+	response        response
+}
+
+type endKey struct{}
+
+// Value implements context.Context.
+func (e *exchange) Value(key any) any {
+	if key == (endKey{}) {
+		return e.end
+	}
+	return e.Context.Value(key)
+}
+
+// End is what ends a request of this server, and cancels the context that it
+// came with; !ok: ctx is none of it.
+func End(ctx context.Context) (end context.CancelCauseFunc, ok bool) {
+	end, ok = ctx.Value(endKey{}).(context.CancelCauseFunc)
+	return end, ok
+}
+
 // serve answers one request; false: the connection is of no more use.
 func (x *serverConn) serve(req *http.Request) (keep bool) {
-	ctx, cancel := context.WithCancel(x.ctx)
-	defer cancel()
+	e := new(exchange)
+	e.Context, e.end = context.WithCancelCause(x.ctx)
+	defer e.end(nil)
 	x.writing.want = time.Time{}
 	req.RemoteAddr, req.TLS = x.addr, x.state
-	b := &requestBody{x: x, left: req.ContentLength, cancel: cancel}
+	b := &e.body
+	*b = requestBody{x: x, left: req.ContentLength, cancel: e.end}
 	if b.left > 0 {
 		req.Body = b
 	} else {
 		req.Body = http.NoBody
-		x.watch.arm(cancel)
+		x.watch.arm(x.s, e.end)
 	}
-	w := &response{x: x, request: b, header: make(http.Header, 8), length: -1}
+	w := &e.response
+	*w = response{x: x, request: b, header: x.header, length: -1}
 	defer func() {
 		x.watch.disarm(x)
 		// As in net/http a panic ends the connection only. Ours tell of theirs
@@ -264,10 +291,11 @@ func (x *serverConn) serve(req *http.Request) (keep bool) {
 			}
 		}
 	}()
-	x.s.HTTP.Handler.ServeHTTP(w, req.WithContext(ctx))
+	x.s.HTTP.Handler.ServeHTTP(w, req.WithContext(e))
 	x.watch.disarm(x)
 	keep = w.finish() && !x.watch.gone
 	x.unread = b.left > 0
+	clear(x.header)
 	return keep
 }
 
@@ -291,7 +319,7 @@ func (x *serverConn) hangUp() {
 type requestBody struct {
 	x      *serverConn
 	left   int64
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
@@ -301,13 +329,13 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.take(p)
 	switch {
 	case b.left == 0:
-		b.x.watch.arm(b.cancel)
+		b.x.watch.arm(b.x.s, b.cancel)
 		return n, io.EOF
 	case err == io.EOF: //nolint:errorlint // io.Reader's contract is the bare value
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
-		b.cancel()
+		b.cancel(nil)
 	}
 	return n, err
 }
@@ -356,52 +384,75 @@ func (b *requestBody) Close() error { return nil }
 // watch waits for the client to leave while a handler runs. It begins after a
 // moment: most small answers are ready by then, and need no watch.
 type watch struct {
-	timer *time.Timer
-
 	mu     sync.Mutex
-	cancel context.CancelFunc // nil: not armed
-	since  time.Time          // that it is armed
-	set    bool               // the timer is, be it by an earlier request
-	done   chan struct{}      // of the look that runs; nil: none does
-	gone   bool               // the client left, or the connection broke
+	cancel context.CancelCauseFunc // nil: not armed
+	since  time.Time               // that it is armed
+	done   chan struct{}           // of the look that runs; nil: none does
+	gone   bool                    // the client left, or the connection broke
 }
 
-// watchAfter is how long a request runs unwatched.
-const watchAfter = 20 * time.Millisecond
+// watchAfter is how long a request runs unwatched, at least; sweepEvery is how
+// often the server looks for those that have.
+const (
+	watchAfter = 20 * time.Millisecond
+	sweepEvery = 10 * time.Millisecond
+)
 
-func (w *watch) arm(cancel context.CancelFunc) {
+func (w *watch) arm(s *Server, cancel context.CancelCauseFunc) {
+	w.mu.Lock()
+	w.cancel, w.since = cancel, time.Now()
+	w.mu.Unlock()
+	s.wake()
+}
+
+// wake makes the server look after its unwatched requests. One timer does it
+// for all: one of its own for each cost as much as reading the request.
+func (s *Server) wake() {
+	if !s.awake.Load() && s.awake.CompareAndSwap(false, true) {
+		s.sweeper.Reset(sweepEvery)
+	}
+}
+
+// sweep begins the watch of all requests that are due, and looks again while
+// there are others.
+func (s *Server) sweep() {
+	s.awake.Store(false)
+	now, young := time.Now(), false
+	s.mu.Lock()
+	for x := range s.conns {
+		young = x.watchFrom(now) || young
+	}
+	s.mu.Unlock()
+	if young {
+		s.wake()
+	}
+}
+
+// watchFrom begins the watch of the request that x serves, if it is due. young:
+// it will be.
+func (x *serverConn) watchFrom(now time.Time) (young bool) {
+	w := &x.watch
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.cancel, w.since = cancel, time.Now()
-	if !w.set {
-		w.set = true
-		w.timer.Reset(watchAfter)
+	if w.cancel == nil || w.done != nil || x.from < len(x.buf) {
+		return false // over, watched, or the next request is here: its client is, too
 	}
+	if now.Sub(w.since) < watchAfter {
+		return true
+	}
+	w.done = make(chan struct{})
+	if x.reading.want = (time.Time{}); x.reading.due() {
+		_ = x.conn.SetReadDeadline(time.Time{})
+	}
+	go x.look(w.done, w.cancel)
+	return false
 }
 
 // look reads until something comes: the next request's first bytes, which are
 // kept, or the end.
-func (x *serverConn) look() {
-	w := &x.watch
-	w.mu.Lock()
-	w.set = false
-	if w.cancel == nil || w.done != nil || x.from < len(x.buf) {
-		w.mu.Unlock() // over, or the next request is here: its client is, too
-		return
-	}
-	if early := watchAfter - time.Since(w.since); early > 0 {
-		w.set = true // that was an earlier request's timer
-		w.timer.Reset(early)
-		w.mu.Unlock()
-		return
-	}
-	done, cancel := make(chan struct{}), w.cancel
-	w.done = done
-	if x.reading.want = (time.Time{}); x.reading.due() {
-		_ = x.conn.SetReadDeadline(time.Time{})
-	}
-	w.mu.Unlock()
+func (x *serverConn) look(done chan struct{}, cancel context.CancelCauseFunc) {
 	defer close(done)
+	w := &x.watch
 	var first [1]byte
 	n, err := x.conn.Read(first[:])
 	w.mu.Lock()
@@ -412,7 +463,7 @@ func (x *serverConn) look() {
 	case w.cancel == nil && isTimeout(err): // disarmed
 	default:
 		w.gone = true
-		cancel()
+		cancel(nil)
 	}
 }
 
