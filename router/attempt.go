@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
 // errorBodyLimit bounds what is kept of an owner's error answer.
@@ -182,7 +183,7 @@ func (r *Router) forwardRequest(ctx context.Context, f *flight, c Candidate, pro
 // examine reads an owner's response head: nil when it is an answer to relay.
 func (r *Router) examine(c Candidate, resp *http.Response) *AttemptError {
 	r.mesh.Observe(c.ID, r.heard.news(c.ID, resp.Header))
-	refusal := resp.Header.Get(headerRefused)
+	refusal := wire.Field(resp.Header, headerRefused)
 	if refusal == "" && resp.StatusCode < 400 {
 		return nil
 	}

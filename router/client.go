@@ -73,7 +73,7 @@ func (r *Router) serveForwarded(w *trip, req *http.Request, route wire.Route) {
 		writeError(w, route.Kind.Dialect(), werr)
 		return
 	}
-	peek, werr := parse(route.Kind, req.Header.Get("Content-Type"), body)
+	peek, werr := parse(route.Kind, wire.Field(req.Header, "Content-Type"), body)
 	if werr != nil {
 		writeError(w, route.Kind.Dialect(), werr)
 		return
@@ -84,13 +84,13 @@ func (r *Router) serveForwarded(w *trip, req *http.Request, route wire.Route) {
 		Request: Request{
 			ID: id, Key: key, PromptTokens: peek.PromptTokens,
 			OutputTokens: max(peek.NumPredict, 0), Context: peek.NumCtx, Prefixes: peek.Prefixes,
-			PrefixTokens: peek.PrefixTokens, Conversation: conversation(route.Kind, &peek), Embedding: !route.Kind.Generates(), Batch: req.Header.Get(headerClass) == "batch",
+			PrefixTokens: peek.PrefixTokens, Conversation: conversation(route.Kind, &peek), Embedding: !route.Kind.Generates(), Batch: wire.Field(req.Header, headerClass) == "batch",
 			Client: clientName(req), Arrived: time.Now(),
 			Read: route.Kind == wire.Show, Since: route.Since, Own: FromHere(req),
 			Weights: r.talks.weights(route.Kind, peek.Prefixes),
 		},
-		route: route, peek: peek, body: body, header: callerHeaders(req.Header), only: req.Header.Get(headerNode),
-		off: r.config.NoContinue || strings.EqualFold(req.Header.Get(headerContinue), "off"),
+		route: route, peek: peek, body: body, header: callerHeaders(req.Header), only: wire.Field(req.Header, headerNode),
+		off: r.config.NoContinue || strings.EqualFold(wire.Field(req.Header, headerContinue), "off"),
 		log: r.log, trip: w,
 	}
 	if werr := r.restrict(f); werr != nil {
@@ -118,7 +118,7 @@ func (r *Router) readBody(req *http.Request) ([]byte, *wire.Error) {
 // requestID takes over a caller's id of sane form, so that logs of both sides
 // meet, or makes one.
 func requestID(req *http.Request) string {
-	if id := req.Header.Get(headerRequestID); id != "" && len(id) <= 64 && strings.IndexFunc(id, notIDRune) < 0 {
+	if id := wire.Field(req.Header, headerRequestID); id != "" && len(id) <= 64 && strings.IndexFunc(id, notIDRune) < 0 {
 		return id
 	}
 	return newID()

@@ -58,7 +58,7 @@ func cloudCandidates(q *Request, s *Snapshot) []Candidate {
 // another node sends for a cloud model is refused unless this node's account
 // is open to the mesh.
 func (r *Router) guardCloud(w http.ResponseWriter, req *http.Request) {
-	key := req.Header.Get(headerKey)
+	key := wire.Field(req.Header, headerKey)
 	if self := r.mesh.View().Self(); !r.config.Cloud && (wire.IsCloud(key) || self != nil && isStub(self, key)) {
 		w.Header().Set(headerRefused, RefusedNoModel)
 		w.WriteHeader(http.StatusTooManyRequests)

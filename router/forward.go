@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
 // The forward protocol: one POST to ForwardPath plus the route's own path,
@@ -68,9 +69,9 @@ type sign struct {
 
 func readSign(h http.Header) sign {
 	return sign{
-		phase:    h.Get(headerPhase),
+		phase:    wire.Field(h, headerPhase),
 		position: headerInt(h, headerPosition),
-		ticket:   h.Get(headerTicket),
+		ticket:   wire.Field(h, headerTicket),
 		start:    time.Duration(headerInt(h, headerStart)) * time.Millisecond,
 	}
 }
@@ -121,7 +122,7 @@ func loadText(load *mesh.Load) string {
 // headerInt is a count or milliseconds, 0 when there is none that makes sense:
 // more than 24 days, or tokens, would overflow what is reckoned with them.
 func headerInt(h http.Header, key string) int {
-	n, err := strconv.ParseInt(h.Get(key), 10, 32)
+	n, err := strconv.ParseInt(wire.Field(h, key), 10, 32)
 	if err != nil || n < 0 {
 		return 0
 	}

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
 // FromHere reports whether a request comes from this machine, by its address
@@ -16,7 +18,7 @@ func FromHere(req *http.Request) bool {
 		return false
 	}
 	// The node's own page names its own Origin when it loads modules.
-	if origin := req.Header.Get("Origin"); origin != "" && origin != "http://"+req.Host || req.Header.Get("Sec-Fetch-Site") == "cross-site" {
+	if origin := wire.Field(req.Header, "Origin"); origin != "" && origin != "http://"+req.Host || wire.Field(req.Header, "Sec-Fetch-Site") == "cross-site" {
 		return false
 	}
 	host := req.Host

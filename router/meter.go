@@ -152,7 +152,7 @@ func (m *meter) Close() {
 // streamed tells an answer in frames from one in a piece, by what it says of
 // itself rather than by what was asked for.
 func streamed(h http.Header) bool {
-	switch mediaType(h.Get("Content-Type")) {
+	switch mediaType(wire.Field(h, "Content-Type")) {
 	case "application/x-ndjson", "text/event-stream":
 		return true
 	}

@@ -194,13 +194,13 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 	defer life.end()
 	h := req.Header
 	j := &job{
-		id: h.Get(headerRequestID), method: route.Method, path: route.Path, kind: route.Kind,
+		id: wire.Field(h, headerRequestID), method: route.Method, path: route.Path, kind: route.Kind,
 		header: callerHeaders(h), body: req.Body, length: req.ContentLength,
 		work: backend.Work{
-			ID: h.Get(headerRequestID), Key: h.Get(headerKey),
+			ID: wire.Field(h, headerRequestID), Key: wire.Field(h, headerKey),
 			PromptTokens: headerInt(h, headerPrompt), OutputTokens: headerInt(h, headerOutput),
-			Context: headerInt(h, headerContext), Client: h.Get(headerClient),
-			Batch: h.Get(headerClass) == "batch", Promise: -1,
+			Context: headerInt(h, headerContext), Client: wire.Field(h, headerClient),
+			Batch: wire.Field(h, headerClass) == "batch", Promise: -1,
 			Notify: func(position int, start time.Duration) {
 				life.show(sign{phase: "queued", position: position, start: start, ticket: ticket.called()})
 			},
@@ -222,7 +222,7 @@ func (r *Router) servePeer(w http.ResponseWriter, req *http.Request) {
 		}
 		j.body = bytes.NewReader(body)
 	}
-	if h.Get(headerPromise) != "" {
+	if wire.Field(h, headerPromise) != "" {
 		j.work.Promise = time.Duration(headerInt(h, headerPromise)) * time.Millisecond
 		j.work.Slow = float64(headerInt(h, headerSlow)) / 1000
 	}
@@ -269,7 +269,7 @@ func (r *Router) refuse(w http.ResponseWriter, req *http.Request, err error) {
 	writeLoad(w.Header(), r.backend.Load())
 	if !ok {
 		// The connection to Ollama broke before an answer: it may have run.
-		r.log.Warn("ollama broke off before answering", "request", req.Header.Get(headerRequestID), "err", err)
+		r.log.Warn("ollama broke off before answering", "request", wire.Field(req.Header, headerRequestID), "err", err)
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
@@ -287,13 +287,13 @@ func (r *Router) refuse(w http.ResponseWriter, req *http.Request, err error) {
 func (r *Router) answerPeer(ctx context.Context, w http.ResponseWriter, a *answer) Outcome {
 	h := w.Header()
 	answerHeaders(h, a.header)
-	if tag := a.header.Get(headerClosing); tag != "" {
+	if tag := wire.Field(a.header, headerClosing); tag != "" {
 		h.Set(headerClosing, tag)
 	}
-	if n := a.header.Get("Content-Length"); n != "" {
+	if n := wire.Field(a.header, "Content-Length"); n != "" {
 		h.Set("Content-Length", n)
 	}
-	if n, err := strconv.Atoi(a.header.Get("Content-Length")); err == nil && n <= inOnePiece && !streamed(a.header) {
+	if n, err := strconv.Atoi(wire.Field(a.header, "Content-Length")); err == nil && n <= inOnePiece && !streamed(a.header) {
 		// Counted out before the report, which thus comes once and at the front.
 		body, err := readExactly(a.body, int64(n))
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
 // reportLife is how long the report that goes along with answers is sent again.
@@ -45,7 +46,7 @@ type reports struct {
 
 // news is the load in h, nil when there is none or no newer one.
 func (p *reports) news(node mesh.NodeID, h http.Header) *mesh.Load {
-	text := h.Get(headerLoad)
+	text := wire.Field(h, headerLoad)
 	if text == "" {
 		return nil
 	}

@@ -102,7 +102,7 @@ func ReadBody(req *http.Request, limit int64) ([]byte, *wire.Error) {
 	if req.ContentLength > limit {
 		return nil, wire.ErrTooLarge(limit)
 	}
-	encoding := req.Header.Get("Content-Encoding")
+	encoding := wire.Field(req.Header, "Content-Encoding")
 	h, ok := req.Context().Value(holdKey{}).(*hold)
 	if !ok {
 		return wire.Decode(encoding, req.Body, limit)

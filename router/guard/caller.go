@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/apikeys"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
 // Caller is who sent a request that the guard let pass.
@@ -169,11 +170,11 @@ func nameOf(addr netip.Addr) string {
 // behind the guard sees or logs them.
 func credential(h http.Header) string {
 	text := ""
-	if scheme, value, ok := strings.Cut(h.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+	if scheme, value, ok := strings.Cut(wire.Field(h, "Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
 		text = strings.TrimSpace(value)
 	}
 	if text == "" {
-		text = strings.TrimSpace(h.Get("X-Api-Key"))
+		text = strings.TrimSpace(wire.Field(h, "X-Api-Key"))
 	}
 	h.Del("Authorization")
 	h.Del("X-Api-Key")

@@ -173,9 +173,9 @@ func (g *Guard) serve(w http.ResponseWriter, req *http.Request, next http.Handle
 		refuse(why, e)
 		return
 	}
-	origin := req.Header.Get("Origin")
+	origin := wire.Field(req.Header, "Origin")
 	if origin != "" {
-		if req.Method == http.MethodOptions && req.Header.Get("Access-Control-Request-Method") != "" {
+		if req.Method == http.MethodOptions && wire.Field(req.Header, "Access-Control-Request-Method") != "" {
 			preflight(w, req)
 			return
 		}
@@ -293,7 +293,7 @@ func hygiene(req *http.Request) (why string, e *wire.Error) {
 		return "method", &wire.Error{Status: http.StatusMethodNotAllowed, Message: "405 method not allowed", Plain: true}
 	case !strings.HasPrefix(req.RequestURI, "/") || strings.HasPrefix(req.RequestURI, "//"):
 		return "target", wire.ErrBadRequest("the request target must be a path")
-	case req.Header.Get(HopHeader) != "" && req.URL.Path != "/mesh/v1/id":
+	case wire.Field(req.Header, HopHeader) != "" && req.URL.Path != "/mesh/v1/id":
 		return "loop", wire.ErrLoop()
 	}
 	return "", nil
@@ -309,7 +309,7 @@ func (g *Guard) pages(req *http.Request, area Area, key *apikeys.Key) (why strin
 	if key == nil && !g.live.Load().web.hostOK(req.Host) {
 		return "host", wire.ErrForbidden("this node does not answer to that host name; start it with --host and the name, if it is yours")
 	}
-	origin := req.Header.Get("Origin")
+	origin := wire.Field(req.Header, "Origin")
 	if len(req.Header.Values("Origin")) > 1 || origin != "" && !g.live.Load().web.originOK(origin, req.Host) {
 		return "origin", wire.ErrForbidden("web pages of that origin may not call this node; start it with --origins or OLLAMA_ORIGINS, if it is yours")
 	}

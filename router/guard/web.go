@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
 // web is what keeps web pages out: which names this node answers to, and which
@@ -134,14 +136,14 @@ func stands(before, text string) bool {
 
 // sameOrigin reports whether a request comes from the node's own page.
 func sameOrigin(req *http.Request) bool {
-	origin := req.Header.Get("Origin")
+	origin := wire.Field(req.Header, "Origin")
 	return origin == "" || origin == "http://"+req.Host || origin == "https://"+req.Host
 }
 
 // crossSite reports whether a browser says that a page of another site made the
 // request. Browsers leave Origin out of simple GETs, but not this header.
 func crossSite(req *http.Request) bool {
-	switch req.Header.Get("Sec-Fetch-Site") {
+	switch wire.Field(req.Header, "Sec-Fetch-Site") {
 	case "cross-site", "same-site":
 		return true
 	}
@@ -170,14 +172,14 @@ func answerOrigin(h http.Header, origin string) {
 // origin has been checked.
 func preflight(w http.ResponseWriter, req *http.Request) {
 	h := w.Header()
-	answerOrigin(h, req.Header.Get("Origin"))
+	answerOrigin(h, wire.Field(req.Header, "Origin"))
 	h.Del("Access-Control-Expose-Headers")
 	h.Add("Vary", "Access-Control-Request-Method")
 	h.Add("Vary", "Access-Control-Request-Headers")
 	h.Set("Access-Control-Allow-Methods", "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS")
 	h.Set("Access-Control-Allow-Headers", corsHeaders)
 	h.Set("Access-Control-Max-Age", "43200")
-	if req.Header.Get("Access-Control-Request-Private-Network") == "true" {
+	if wire.Field(req.Header, "Access-Control-Request-Private-Network") == "true" {
 		h.Set("Access-Control-Allow-Private-Network", "true")
 	}
 	w.WriteHeader(http.StatusNoContent)

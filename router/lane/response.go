@@ -45,7 +45,7 @@ func (w *response) WriteHeader(status int) {
 		return
 	}
 	w.status = status
-	if n, ok := plainLength(w.header.Get("Content-Length")); ok {
+	if n, ok := plainLength(first(w.header["Content-Length"])); ok {
 		w.length = n
 	} else {
 		delete(w.header, "Content-Length")
@@ -145,7 +145,7 @@ func (w *response) head(whole bool) {
 	case w.length < 0:
 		w.chunked = true
 	}
-	w.closes = w.closes || strings.EqualFold(w.header.Get("Connection"), "close")
+	w.closes = w.closes || strings.EqualFold(first(w.header["Connection"]), "close")
 	b := appendStatus(w.x.out[:0], w.status)
 	b = appendFields(b, w.header)
 	if _, ok := w.header["Date"]; !ok {
@@ -315,3 +315,10 @@ type stamp struct {
 }
 
 var dated atomic.Pointer[stamp]
+
+func first(values []string) string {
+	if len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
