@@ -32,6 +32,7 @@ type trip struct {
 
 	values [6]string // of header fields
 	valued int
+	first  [1]Attempt // where most requests have their only one
 }
 
 // value is a header field's value, for a name in canonical form. It is what
@@ -78,6 +79,9 @@ func (t *trip) tries(c Candidate) {
 	defer t.mu.Unlock()
 	t.began = time.Now()
 	t.rec.Owner = c.Name
+	if t.rec.Attempts == nil {
+		t.rec.Attempts = t.first[:0]
+	}
 	t.rec.Attempts = append(t.rec.Attempts, Attempt{Node: c.Name, Phase: PhaseDial.String()})
 	if t.span != nil {
 		t.try = t.span.Try(c.Name)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -70,7 +71,7 @@ func NewTransport(base *url.URL) http.RoundTripper {
 	dialer := &net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}
 	if base.Scheme == "http" {
 		addr := net.JoinHostPort(base.Hostname(), cmp.Or(base.Port(), "80"))
-		return &lane.Transport{Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+		return &lane.Transport{Always: hopHeader + ": " + hopMark + "\r\n", Dial: func(ctx context.Context, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", addr)
 		}}
 	}
@@ -95,7 +96,12 @@ func (c *Client) Base() *url.URL { return c.base }
 // Ollama's work at its next token.
 func (c *Client) Do(req *http.Request) (*http.Response, error) {
 	if c.lane == nil {
-		return c.traced(c.rewritten(req))
+		out := c.rewritten(req)
+		if out.Header = maps.Clone(out.Header); out.Header == nil {
+			out.Header = make(http.Header, 1)
+		}
+		out.Header.Set(hopHeader, hopMark)
+		return c.traced(out)
 	}
 	resp, err := c.lane.RoundTrip(c.rewritten(req))
 	if errors.Is(err, lane.ErrDial) {
@@ -121,29 +127,44 @@ type unreached struct{ error }
 func (e *unreached) Unwrap() error        { return e.error }
 func (e *unreached) Is(target error) bool { return target == ErrUnreached }
 
-// rewritten is req as Ollama gets it.
-func (c *Client) rewritten(req *http.Request) *http.Request {
-	u := *c.base
-	u.Path = strings.TrimSuffix(u.Path, "/") + req.URL.Path
-	if c.base.Path == "" {
-		u.RawPath = req.URL.RawPath
-	}
-	u.RawQuery = req.URL.RawQuery
-	out := *req
-	out.URL, out.Host, out.RequestURI = &u, "", ""
-	out.Header = make(http.Header, len(req.Header)+1)
-	for k, vs := range req.Header {
-		switch k {
-		case "Origin", "Referer", "Cookie", "Host", "Expect", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest":
-		default:
-			out.Header[k] = vs
-		}
-	}
-	out.Header[hopHeader] = hopValue
-	return &out
+// sent is a request as Ollama gets it.
+type sent struct {
+	http.Request
+	url url.URL
 }
 
-var hopValue = []string{"1"}
+// rewritten is req as Ollama gets it, but for hopHeader.
+func (c *Client) rewritten(req *http.Request) *http.Request {
+	out := &sent{Request: *req, url: *c.base}
+	out.url.Path = strings.TrimSuffix(out.url.Path, "/") + req.URL.Path
+	if c.base.Path == "" {
+		out.url.RawPath = req.URL.RawPath
+	}
+	out.url.RawQuery = req.URL.RawQuery
+	out.URL, out.Host, out.RequestURI = &out.url, "", ""
+	out.Header = withoutPage(req.Header)
+	return &out.Request
+}
+
+// pageHeaders tell of a browser, or have no use behind this client.
+var pageHeaders = [...]string{"Origin", "Referer", "Cookie", "Host", "Expect", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest"}
+
+// withoutPage is h without pageHeaders: h itself when it has none.
+func withoutPage(h http.Header) http.Header {
+	out := h
+	for _, name := range pageHeaders {
+		if _, ok := out[name]; !ok {
+			continue
+		}
+		if len(out) == len(h) {
+			out = maps.Clone(h)
+		}
+		delete(out, name)
+	}
+	return out
+}
+
+const hopMark = "1"
 
 // hopHeader tells a kage-mesh that was given to us as Ollama that this is a
 // loop; Ollama ignores it.

@@ -137,7 +137,7 @@ func ReadBody(req *http.Request, limit int64) ([]byte, *wire.Error) {
 // bodyRate after a first grace.
 type steady struct {
 	io.ReadCloser
-	control *http.ResponseController
+	control *http.ResponseController // of the answer's writer
 	started time.Time
 	got     int64
 	set     bool
@@ -179,7 +179,7 @@ func (s *steady) clear() {
 // its place, and a GPU, for as long as it likes.
 type writer struct {
 	http.ResponseWriter
-	control *http.ResponseController
+	control http.ResponseController // of the same
 	armed   time.Time
 	fresh   bool // a Write has just looked
 }

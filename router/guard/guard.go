@@ -241,9 +241,9 @@ func (g *Guard) pass(w http.ResponseWriter, req *http.Request, v *visit, next ht
 	v.bounded = true
 	defer v.hold.drop()
 	req = req.WithContext(v)
-	v.writer = writer{ResponseWriter: w, control: http.NewResponseController(w)}
+	v.writer = writer{ResponseWriter: w, control: *http.NewResponseController(w)}
 	if req.Body != nil && req.Body != http.NoBody {
-		v.body = steady{ReadCloser: req.Body, control: v.writer.control}
+		v.body = steady{ReadCloser: req.Body, control: &v.writer.control}
 		defer v.body.clear()
 		req.Body = &v.body
 	}

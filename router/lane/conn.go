@@ -104,6 +104,7 @@ func (c *conn) send(req *http.Request) error {
 	}
 	b = append(b, host...)
 	b = append(b, "\r\n"...)
+	b = append(b, c.t.Always...)
 	chunked := false
 	switch n := length(req); {
 	case n > 0 || n == 0 && req.Method != http.MethodGet && req.Method != http.MethodHead:

@@ -1,7 +1,6 @@
 package lane
 
 import (
-	"bytes"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -15,7 +14,7 @@ const (
 	plainHeaders = 48
 )
 
-// plain reads a request's head, which ends with its empty line, when it is
+// plain reads a request's head into r, which ends with its empty line, when it is
 // within the subset that all HTTP/1.1 parsers agree on:
 //
 //   - POST with exactly one Content-Length, or GET with none;
@@ -26,42 +25,35 @@ const (
 //   - no field that speaks of framing or of the connection, but
 //     "Connection: keep-alive".
 //
-// nil: it is not, and nothing is said about why. RemoteAddr, context and body
-// are the caller's to set.
-func plain(head []byte) *http.Request {
+// false: it is not, and nothing is said about why; r and u are used up. On true
+// r, whose URL is u, is the request but for its RemoteAddr, context and body.
+func plain(r *http.Request, u *url.URL, head []byte) bool {
 	if len(head) > plainHead {
-		return nil
+		return false
 	}
-	line, rest, ok := bytes.Cut(head, crlf)
+	text := string(head) // all strings of the request share it
+	line, rest, ok := strings.Cut(text, "\r\n")
 	if !ok {
-		return nil
+		return false
 	}
-	line, ok = bytes.CutSuffix(line, []byte(" HTTP/1.1"))
+	line, ok = strings.CutSuffix(line, " HTTP/1.1")
 	if !ok {
-		return nil
+		return false
 	}
-	method, path, _ := bytes.Cut(line, []byte{' '})
-	if !plainPath(path) {
-		return nil
+	method, path, _ := strings.Cut(line, " ")
+	if method != http.MethodPost && method != http.MethodGet || !plainPath(path) {
+		return false
 	}
-	r := &http.Request{
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		ContentLength: -1, RequestURI: string(path),
+	*u = url.URL{Path: path}
+	*r = http.Request{
+		Method: method, URL: u, RequestURI: path,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, ContentLength: -1,
 	}
-	switch string(method) {
-	case http.MethodPost:
-		r.Method = http.MethodPost
-	case http.MethodGet:
-		r.Method = http.MethodGet
-	default:
-		return nil
-	}
-	r.URL = &url.URL{Path: r.RequestURI}
-	if !plainFields(r, rest) || r.Host == "" || (r.ContentLength < 0) != (r.Method == http.MethodGet) {
-		return nil
+	if !plainFields(r, rest) || r.Host == "" || (r.ContentLength < 0) != (method == http.MethodGet) {
+		return false
 	}
 	r.ContentLength = max(r.ContentLength, 0)
-	return r
+	return true
 }
 
 var crlf = []byte("\r\n")
@@ -81,12 +73,11 @@ func field(text string) (key, value, rest string, ok bool) {
 	return canonical(name), value, rest, visible(value)
 }
 
-func plainFields(r *http.Request, fields []byte) bool {
-	n := bytes.Count(fields, crlf)
+func plainFields(r *http.Request, text string) bool {
+	n := strings.Count(text, "\r\n")
 	if n > plainHeaders {
 		return false
 	}
-	text := string(fields) // all values share it
 	values := make([]string, 0, n)
 	r.Header = make(http.Header, n)
 	for {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,8 +32,10 @@ type serverConn struct {
 
 	reading, writing deadline
 
-	unread bool        // the last answer is out, and its request's body is not read
-	header http.Header // of the answers, one after the other
+	unread bool // the last answer is out, and its request's body is not read
+	// Of one request after the other:
+	plain  http.Request // as it was read
+	header http.Header  // of the answer
 }
 
 // deadline is one of a connection's two. It is set when it is about to count:
@@ -111,12 +114,12 @@ func (x *serverConn) run() {
 	}
 	x.ctx = ctx
 	for {
-		req, err := x.next()
+		e, err := x.next()
 		switch {
 		case err != nil:
 			_ = x.conn.Close()
 			return
-		case req == nil:
+		case e == nil:
 			if x.state != nil {
 				_ = x.conn.Close() // it promised
 				return
@@ -126,7 +129,7 @@ func (x *serverConn) run() {
 			}
 			return
 		}
-		if !x.serve(req) {
+		if !x.serve(e) {
 			x.hangUp()
 			return
 		}
@@ -173,7 +176,7 @@ func (x *serverConn) idleTimeout() time.Duration {
 
 // next reads the head of the next request; nil without error: it is not plain,
 // and nothing of it is taken.
-func (x *serverConn) next() (*http.Request, error) {
+func (x *serverConn) next() (*exchange, error) {
 	if x.from == len(x.buf) {
 		x.buf, x.from = x.buf[:0], 0
 		if cap(x.buf) > 2*plainHead {
@@ -190,13 +193,13 @@ func (x *serverConn) next() (*http.Request, error) {
 	for tried := false; ; tried = true {
 		have := x.buf[x.from:]
 		if end := bytes.Index(have, []byte("\r\n\r\n")); end >= 0 {
-			req := plain(have[:end+4])
-			if req == nil {
+			e := new(exchange)
+			if !plain(&x.plain, &e.url, have[:end+4]) {
 				return nil, nil //nolint:nilnil // says so
 			}
 			x.from += end + 4
 			x.reading.want = time.Time{}
-			return req, nil
+			return e, nil
 		}
 		// What comes byte by byte is no client of ours.
 		if len(have) > plainHead || tried && len(have) < 16 {
@@ -242,6 +245,7 @@ func (x *serverConn) lighten() {
 type exchange struct {
 	context.Context //nolint:containedctx // it is one
 	end             context.CancelCauseFunc
+	url             url.URL
 	body            requestBody
 	response        response
 }
@@ -264,8 +268,8 @@ func End(ctx context.Context) (end context.CancelCauseFunc, ok bool) {
 }
 
 // serve answers one request; false: the connection is of no more use.
-func (x *serverConn) serve(req *http.Request) (keep bool) {
-	e := new(exchange)
+func (x *serverConn) serve(e *exchange) (keep bool) {
+	req := &x.plain
 	e.Context, e.end = context.WithCancelCause(x.ctx)
 	defer e.end(nil)
 	x.writing.want = time.Time{}

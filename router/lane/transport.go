@@ -13,8 +13,8 @@ import (
 
 // Transport is a client of HTTP/1.1 servers. Connections are kept and used
 // again, the last used first; none has a goroutine. Answers have no time limit
-// beside the request's context. It adds no header but Host and Content-Length,
-// follows nothing and decompresses nothing.
+// beside the request's context. It adds no header but Host, Content-Length and
+// Always, follows nothing and decompresses nothing.
 type Transport struct {
 	// Dial connects to the host of a request's URL, as it stands there.
 	Dial func(ctx context.Context, host string) (net.Conn, error)
@@ -23,6 +23,9 @@ type Transport struct {
 	// MaxOpen bounds the connections per host; 0: it does not. Over it RoundTrip
 	// returns ErrFull, with nothing done.
 	MaxOpen int
+	// Always is a header line that every request gets, with its line break; "":
+	// none.
+	Always string
 	// IdleTimeout is how long one is kept; default 60 s.
 	IdleTimeout time.Duration
 
