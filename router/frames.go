@@ -40,7 +40,7 @@ func (o *relay) passage(a *answer) (passage, wire.Kind) {
 	f := o.f
 	switch f.path {
 	case Exact:
-		return newCarrier(&f.story, f.composer, f.continued, a.header.Get(headerClosing), f.Arrived), wire.Generate
+		return newCarrier(&f.story, f.composer, f.continued, wire.Field(a.header, headerClosing), f.Arrived), wire.Generate
 	case Restart:
 		return newSkipper(f.route.Kind, &f.story, f.composer, f.continued), f.route.Kind
 	}
