@@ -151,6 +151,16 @@ func (b *beacons) meet(id NodeID, pub ed25519.PublicKey, ignorant bool) error {
 	return nil
 }
 
+// owes reports whether a member that does not know us has been heard and not been
+// answered yet. What it signs until then is not worth the check: when many meet, each
+// would check each twice. Soon there are MACs.
+func (b *beacons) owes(id NodeID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.pairs[id]
+	return p != nil && p.owes
+}
+
 // decode reads a datagram. News is asked before the signature is checked, with
 // what the datagram claims to be, so that repeats and strangers cost little; it
 // must not be relied on for anything else.
@@ -184,7 +194,7 @@ func (b *beacons) decode(d []byte, now time.Time, news func(*Load) bool) (*Load,
 	if l.Node != identity.FromPublic(pub) {
 		return nil, errBeacon // somebody else's report under an own signature
 	}
-	if !news(l) {
+	if !news(l) || version == beaconSigned && b.owes(l.Node) {
 		return nil, nil
 	}
 	if !identity.Verify(pub, b.purpose, report, sig) || b.meet(l.Node, pub, version == beaconSigned) != nil {

@@ -140,6 +140,25 @@ func TestOneSignatureEachWay(t *testing.T) {
 	}
 }
 
+// Who does not know us says so until it hears us, and is checked once: the rest of it
+// waits for MACs.
+func TestWhoIsToBeAnsweredIsNotCheckedAgain(t *testing.T) {
+	alice, bob := beaconsOf(t, "home"), beaconsOf(t, "home")
+	for seq := range uint64(3) {
+		got, err := bob.decode(signed(alice, &Load{Node: alice.id.ID(), Incarnation: 1, Seq: seq + 1}), epoch, anyNews)
+		if err != nil || (got != nil) != (seq == 0) {
+			t.Errorf("report %d: %+v, %v", seq, got, err)
+		}
+	}
+	if answer := must(must(bob.encode(&Load{Node: bob.id.ID(), Incarnation: 1, Seq: 1}, epoch)).to(alice.id.ID())); answer[0] != beaconAnswer {
+		t.Errorf("the answer is of kind %d", answer[0])
+	}
+	// Should the answer be lost, it asks again and is heard.
+	if got, err := bob.decode(signed(alice, &Load{Node: alice.id.ID(), Incarnation: 1, Seq: 9}), epoch, anyNews); err != nil || got == nil {
+		t.Errorf("after the answer: %+v, %v", got, err)
+	}
+}
+
 func TestPairedRefuses(t *testing.T) {
 	alice, bob, carol, mallory := beaconsOf(t, "home"), beaconsOf(t, "home"), beaconsOf(t, "home"), beaconsOf(t, "home")
 	l := &Load{Node: alice.id.ID(), Incarnation: 1, Seq: 1}

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"crypto/ecdh"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha512"
@@ -19,9 +20,10 @@ const KeyFile = "node.key"
 
 // Identity is a node's key pair. It is immutable and safe for concurrent use.
 type Identity struct {
-	id   NodeID
-	key  ed25519.PrivateKey
-	cert tls.Certificate
+	id     NodeID
+	key    ed25519.PrivateKey
+	cert   tls.Certificate
+	x25519 *ecdh.PrivateKey // the key as Shared takes it
 }
 
 // ID is the node's name for ever.
@@ -110,7 +112,8 @@ func fromKey(key ed25519.PrivateKey) (*Identity, error) {
 		return nil, fmt.Errorf("identity: make the certificate: %w", err)
 	}
 	return &Identity{
-		id: id, key: key,
+		x25519: x25519(key),
+		id:     id, key: key,
 		cert: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf},
 	}, nil
 }

@@ -31,20 +31,25 @@ func (i *Identity) Shared(purpose string, peer ed25519.PublicKey) ([]byte, error
 	if err != nil {
 		return nil, fmt.Errorf("identity: shared key: %w", err)
 	}
-	// RFC 8032 section 5.1.5: the scalar is the first half of the seed's hash;
-	// X25519 clamps it in the same way.
-	seed := sha512.Sum512(i.key.Seed())
-	own, err := ecdh.X25519().NewPrivateKey(seed[:32])
-	if err != nil {
-		return nil, fmt.Errorf("identity: shared key: %w", err)
-	}
-	secret, err := own.ECDH(pub) // refuses points of low order
+	secret, err := i.x25519.ECDH(pub) // refuses points of low order
 	if err != nil {
 		return nil, fmt.Errorf("identity: shared key: %w", err)
 	}
 	both := [][]byte{i.Public(), peer}
 	slices.SortFunc(both, bytes.Compare)
 	return hkdf.Key(sha256.New, secret, nil, purpose+string(both[0])+string(both[1]), SharedKeySize)
+}
+
+// x25519 is a key as X25519 takes it: the scalar is the first half of the seed's
+// hash, RFC 8032 section 5.1.5; X25519 clamps it in the same way. Making it costs as
+// much as using it.
+func x25519(key ed25519.PrivateKey) *ecdh.PrivateKey {
+	seed := sha512.Sum512(key.Seed())
+	own, err := ecdh.X25519().NewPrivateKey(seed[:32])
+	if err != nil {
+		panic("identity: X25519: " + err.Error()) // of another size only
+	}
+	return own
 }
 
 // prime is 2^255 - 19.

@@ -53,7 +53,8 @@ func (c *crowd) quiet(ctx context.Context, r *Result) error {
 	r.Datagrams = float64(after.Datagrams-before.Datagrams) / took / n
 	r.Bytes = float64(after.Bytes-before.Bytes) / took / n
 	r.Streamed = float64(after.Streamed-before.Streamed) / took / n
-	r.Busy = (processCPU() - cpu).Seconds() / real.Seconds() / cores()
+	used := (processCPU() - cpu).Seconds()
+	r.CPU, r.Busy = used/took/n, used/real.Seconds()/cores()
 	if len(ages) == 0 {
 		return fmt.Errorf("scale: nobody heard of a load within %s", c.Window)
 	}

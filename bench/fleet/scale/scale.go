@@ -26,10 +26,11 @@ import (
 // Result is one row of the table. Rates are per node and second.
 type Result struct {
 	Members    int           `json:"members"`
-	Slow       int           `json:"slow"`       // how many times slower the run was than what is told of it
-	Rate       int           `json:"rate"`       // members that joined per second; 0: all at once
-	Joined     time.Duration `json:"joined_ns"`  // from the first start (at once) or the last one (by and by) until everybody sees everybody
-	Stale50    time.Duration `json:"stale50_ns"` // age of what a member knows of another's load
+	Slow       int           `json:"slow"`        // how many times slower the run was than what is told of it
+	Rate       int           `json:"rate"`        // members that joined per second; 0: all at once
+	Joined     time.Duration `json:"joined_ns"`   // from the first start (at once) or the last one (by and by) until everybody sees everybody
+	JoinCPU    time.Duration `json:"join_cpu_ns"` // per node, until then
+	Stale50    time.Duration `json:"stale50_ns"`  // age of what a member knows of another's load
 	Stale99    time.Duration `json:"stale99_ns"`
 	Datagrams  float64       `json:"datagrams"` // sent
 	Bytes      float64       `json:"bytes"`     // in them
@@ -39,6 +40,7 @@ type Result struct {
 	Seen       time.Duration `json:"seen_ns"`   // until all others saw it of all of them
 	FalseDeath int           `json:"false_deaths"`
 	Returned   time.Duration `json:"returned_ns"` // those started again at once, until everybody sees everybody
+	CPU        float64       `json:"cpu"`         // seconds per node and second, in the quiet window
 	Busy       float64       `json:"busy"`        // share of the cores that this process used in the quiet window
 }
 
@@ -97,6 +99,7 @@ func Run(ctx context.Context, n int, o Options) (Result, error) {
 		}
 		c.members = append(c.members, &member{id: id})
 	}
+	cpu := processCPU()
 	start, err := c.begin(ctx, c.members, o.Rate)
 	if err != nil {
 		return r, err
@@ -104,6 +107,7 @@ func Run(ctx context.Context, n int, o Options) (Result, error) {
 	if r.Joined, err = c.settled(ctx, start, "everybody sees everybody"); err != nil {
 		return r, err
 	}
+	r.JoinCPU = (processCPU() - cpu) / time.Duration(n)
 	o.Say("%d members see each other after %s", n, r.Joined.Round(time.Millisecond))
 	if err := c.quiet(ctx, &r); err != nil {
 		return r, err
