@@ -11,6 +11,10 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 )
 
+// calming is how long the news of a join, and what those who joined repeat, keep a
+// mesh busy.
+const calming = 6 * time.Second
+
 // quiet measures a window in which nothing happens: every member states its
 // load once a second, as a node's reporter does, and it changes in nothing that
 // would send it out at once. FreeDisk carries when it was stated.

@@ -4,7 +4,9 @@
 //
 // All nodes share this machine's cores, so what a node costs is exact and how
 // long things take is an upper bound: when Busy is near 1, the machine and not
-// the mesh is what is slow.
+// the mesh is what is slow. A mesh that is too large for the machine is measured in
+// slow motion (Options.Slow): every interval of the nodes is so many times longer,
+// and what is told is divided by as much, as if there were that many times the cores.
 package scale
 
 import (
@@ -109,6 +111,9 @@ func Run(ctx context.Context, n int, o Options) (Result, error) {
 	}
 	r.JoinCPU = (processCPU() - cpu) / time.Duration(n)
 	o.Say("%d members see each other after %s", n, r.Joined.Round(time.Millisecond))
+	if err := c.await(ctx, time.Now().Add(calming*time.Duration(c.Slow))); err != nil {
+		return r, err
+	}
 	if err := c.quiet(ctx, &r); err != nil {
 		return r, err
 	}
@@ -170,6 +175,7 @@ func (c *crowd) between(rate int) time.Duration {
 	return time.Second * time.Duration(c.Slow) / time.Duration(rate)
 }
 
+// await waits for a moment.
 func (c *crowd) await(ctx context.Context, at time.Time) error {
 	t := time.NewTimer(time.Until(at))
 	defer t.Stop()
