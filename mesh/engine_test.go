@@ -120,3 +120,23 @@ func FuzzParseCard(f *testing.F) {
 		_ = Info{}.describe(c, "x")
 	})
 }
+
+// Tags are read when they are others than at the last look, and only then: Serf
+// replaces the map of a member whose tags change.
+func TestTagsAreReadOnce(t *testing.T) {
+	e := &engine{infos: make(map[NodeID]*readTags)}
+	first := map[string]string{tagHostname: "studio"}
+	if got := e.info("a", first); got.Hostname != "studio" {
+		t.Errorf("read %+v", got)
+	}
+	first[tagHostname] = "changed in place" // which Serf does not do
+	if got := e.info("a", first); got.Hostname != "studio" {
+		t.Errorf("the same tags were read again: %+v", got)
+	}
+	if got := e.info("a", map[string]string{tagHostname: "moved"}); got.Hostname != "moved" {
+		t.Errorf("other tags were not read: %+v", got)
+	}
+	if got := e.info("b", nil); got != (Info{}) {
+		t.Errorf("no tags are %+v", got)
+	}
+}

@@ -158,3 +158,11 @@ func TestReportsWait(t *testing.T) {
 		t.Errorf("%d wait", n)
 	}
 }
+
+func TestWhoIsToldAgain(t *testing.T) {
+	for _, tt := range []struct{ others, want int }{{0, 3}, {3, 3}, {32, 3}, {33, 1}, {500, 1}} {
+		if got := retold(tt.others); got != tt.want {
+			t.Errorf("%d others: %d are told again, want %d", tt.others, got, tt.want)
+		}
+	}
+}
