@@ -6,6 +6,7 @@ import (
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh/hardware"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
 )
 
 // keepAlive is what Ollama keeps an idle model by default.
@@ -93,7 +94,7 @@ func (e *estimator) missed(x *mesh.ModelLoad, m *mesh.Member, stay float64) floa
 		return 0
 	}
 	most := min(stay, e.elsewhere(x, m))
-	return x.Rate * most * (stay - most/2) * pressing(most/2)
+	return x.Rate * most * (stay - most/2) * backend.Pressing(most/2)
 }
 
 // stay is what it costs those who want another model on the same device that
@@ -118,7 +119,7 @@ func (e *estimator) stay(p *site, own float64) (harm float64) {
 			continue // it finds room
 		}
 		most := min(p.start+own, e.elsewhere(x, p.member))
-		harm += x.Rate * longer * most * pressing(most)
+		harm += x.Rate * longer * most * backend.Pressing(most)
 	}
 	return harm
 }

@@ -1,6 +1,9 @@
 package router
 
-import "github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+import (
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
+)
 
 // residual is how much of an average answer a running request still has to
 // write, on average, whenever one looks: answer lengths are about log-normal,
@@ -41,7 +44,7 @@ func (n *neighbours) look(m *mesh.Member, own *mesh.ModelLoad) {
 			n.active++
 			n.others = true
 			left := rest(x)
-			n.working += float64(x.Running+x.Waiting) * pressing(x.Start+left/residual)
+			n.working += float64(x.Running+x.Waiting) * backend.Pressing(x.Start+left/residual)
 			n.left += float64(x.Running) * left
 			running += float64(x.Running)
 			n.drain = max(n.drain, left*(1+float64(x.Waiting)/float64(max(1, x.Slots))))
@@ -50,7 +53,7 @@ func (n *neighbours) look(m *mesh.Member, own *mesh.ModelLoad) {
 			n.idle += float64(x.Size)
 			n.keep(x)
 		case x.Waiting > 0:
-			n.wanting += float64(x.Waiting) * pressing(x.Start+rest(x)/residual)
+			n.wanting += float64(x.Waiting) * backend.Pressing(x.Start+rest(x)/residual)
 		}
 	}
 	if running > 0 {
@@ -99,7 +102,7 @@ func rest(x *mesh.ModelLoad) float64 {
 }
 
 // harm is the seconds that the request costs those who are there already,
-// summed over them, each as pressing as it is (see [pressing]). reading and
+// summed over them, each as pressing as it is (see [backend.Pressing]). reading and
 // writing are what it takes on a device of its own.
 //
 // A request that must wait for its slot is charged like one that starts at
@@ -111,7 +114,7 @@ func (e *estimator) harm(p *site, reading, writing float64) float64 {
 	// Its batch stands still while its prompt is read, and writes slower while
 	// it writes.
 	company := p.company()
-	harm := company * sharing * (reading + residual*writing*p.slope) * pressing(p.start+writing*sharing)
+	harm := company * sharing * (reading + residual*writing*p.slope) * backend.Pressing(p.start+writing*sharing)
 
 	// A model that computes already has its share of the device; only what the
 	// request prolongs is taken from the others. One that wakes up takes it all.

@@ -189,22 +189,22 @@ func TestAModelLoadedAnewForAnotherContextWaitsUntilItIsIdle(t *testing.T) {
 	running(t, enter(a, 3, Work{Key: "a", Context: 8192}))
 }
 
-func TestARequestThatNeedsRoomIsPassedOnlyForItsPatience(t *testing.T) {
+func TestARequestThatNeedsRoomIsPassedForATime(t *testing.T) {
 	a := admission(Limits{MaxLoaded: 1, Parallel: 2}, disk(1, "a", "b"))
 	first := enter(a, 0, Work{Key: "a"})
 	b := enter(a, 1, Work{Key: "b"})
 	second := enter(a, 2, Work{Key: "a"}) // a is kept busy
 	running(t, first, second)
 	leave(a, 20, first)
-	third := enter(a, 20, Work{Key: "a"})
-	running(t, third) // b has waited 19 s; twice its load is 20 s
-	leave(a, 22, second)
-	fourth := enter(a, 22, Work{Key: "a"})
-	waiting(t, b, fourth) // from now on nobody passes b
-	leave(a, 23, third)
+	third := enter(a, 22, Work{Key: "a"})
+	running(t, third) // two loads of 10 s for one request relieve less
+	leave(a, 90, second)
+	fourth := enter(a, 91.5, Work{Key: "a"})
+	waiting(t, b, fourth) // three times the loads and 5 s for each have passed
+	leave(a, 93, third)
 	running(t, b)
 	waiting(t, fourth)
-	leave(a, 24, b)
+	leave(a, 94, b)
 	running(t, fourth)
 }
 

@@ -136,8 +136,9 @@ func (a *Admission) forecast(now time.Time, newcomers []*Entry) outlook {
 	for t := 0.0; ; {
 		at := now.Add(seconds(t))
 		ask := func() {
+			claim := b.claim(at)
 			newcomers = slices.DeleteFunc(newcomers, func(e *Entry) bool {
-				if b.behind(e) || b.hold(e, at) != free {
+				if b.behind(e) || b.barred(e, claim) || b.hold(e, at) != free {
 					return false
 				}
 				o.newcomers[e.runner] = seconds(t)

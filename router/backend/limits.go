@@ -18,8 +18,8 @@ const (
 	// per GPU, and the CPU counts as one.
 	DefaultMaxLoaded = 3
 	// leastPatience is how long a request whose model must be loaded lets
-	// others pass; see board.next. Twice its cold load if that is more: then
-	// loading and unloading take at most about half of the time.
+	// others pass in any case; see board.claim. Twice its cold load if that is
+	// more: then loading and unloading take at most about half of the time.
 	leastPatience = 5 * time.Second
 )
 

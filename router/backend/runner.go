@@ -88,21 +88,13 @@ func (b *board) clone() *board {
 // next is the waiting request that may start now: the first in order that
 // nothing holds. Requests of different models pass each other, because a slot
 // that the first cannot use is no loss to it. But a request whose model needs
-// room that busy models take up would wait for ever while those are kept busy:
-// after its patience no later request of another model passes it.
+// room that busy models take up would wait for ever while those are kept busy;
+// see [board.claim].
 func (b *board) next(now time.Time) *Entry {
-	barrier := ""
+	claim := b.claim(now)
 	for _, e := range b.line {
-		if barrier != "" && e.runner != barrier {
-			continue
-		}
-		switch b.hold(e, now) {
-		case free:
+		if !b.barred(e, claim) && b.hold(e, now) == free {
 			return e
-		case noRoom:
-			if barrier == "" && now.Sub(e.arrived) >= e.patience {
-				barrier = e.runner
-			}
 		}
 	}
 	return nil
