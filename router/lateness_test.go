@@ -10,7 +10,7 @@ import (
 // that a request that looks again does not change its mind by the looking.
 func TestLatenessAddsUp(t *testing.T) {
 	whole := Estimate{Wait: 100 * time.Second, Decode: 80 * time.Second}
-	if got := whole.Lateness(); got != 162*time.Second { // 180^2/200
+	if got := whole.Lateness(); got != 324*time.Second { // 180^2/100
 		t.Errorf("a stay of 180 s weighs %v more", got)
 	}
 	over := Estimate{Wait: 60 * time.Second}
@@ -18,7 +18,7 @@ func TestLatenessAddsUp(t *testing.T) {
 	if got := over.Lateness() + left.Lateness(); got != whole.Lateness() {
 		t.Errorf("in two parts it weighs %v, in one %v", got, whole.Lateness())
 	}
-	if got := whole.Total(); got != 342*time.Second {
+	if got := whole.Total(); got != 504*time.Second {
 		t.Errorf("the cost is %v", got)
 	}
 }
