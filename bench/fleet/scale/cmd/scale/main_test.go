@@ -10,8 +10,10 @@ import (
 func TestParse(t *testing.T) {
 	got, err := parse("32, 300/8,500/10@50,64@5")
 	want := []of{
-		{members: 32}, {300, scale.Options{Slow: 8}},
-		{500, scale.Options{Slow: 10, Rate: 50}}, {64, scale.Options{Rate: 5}},
+		{members: 32},
+		{300, scale.Options{Slow: 8}},
+		{500, scale.Options{Slow: 10, Rate: 50}},
+		{64, scale.Options{Rate: 5}},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
