@@ -107,7 +107,8 @@ func (s *frames) whole(now time.Time) (over bool) {
 			continue
 		}
 		var differs error
-		if s.ready, differs = s.through.pass(s.ready, frame, &chunk); differs != nil {
+		odd := chunk // the one that is passed on lives on the heap, and most need not
+		if s.ready, differs = s.through.pass(s.ready, frame, &odd); differs != nil {
 			s.end = s.broken(s.a, s.phase(), differs)
 			return true
 		}

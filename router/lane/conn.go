@@ -21,7 +21,7 @@ const maxHead = 256 << 10
 type conn struct {
 	net.Conn
 	bare   net.Conn        // below TLS: what is cut, and looked at
-	socket *socket         // the same; nil: it cannot say when there is something
+	told   readier         // the same; nil: it cannot say when there is something
 	sys    syscall.RawConn // of bare; nil: it cannot be looked at
 	look   func(fd uintptr) bool
 	quiet  bool   // what look found
@@ -37,15 +37,28 @@ type conn struct {
 
 func newConn(t *Transport, raw net.Conn, host string) *conn {
 	raw = Socket(raw)
-	c := &conn{Conn: raw, bare: raw, host: host, t: t}
-	if t, ok := raw.(interface{ NetConn() net.Conn }); ok {
-		c.bare = t.NetConn()
-	}
-	c.socket, _ = c.bare.(*socket)
+	c := &conn{Conn: raw, bare: bare(raw), host: host, t: t}
+	c.told, _ = c.bare.(readier)
 	if s, ok := c.bare.(syscall.Conn); ok {
 		if sys, err := s.SyscallConn(); err == nil {
 			c.sys = sys
 		}
+	}
+	return c
+}
+
+// usable reports whether a kept connection can carry another request.
+func (c *conn) usable() bool {
+	if s, ok := c.bare.(*strand); ok {
+		return s.stands()
+	}
+	return c.stands()
+}
+
+// bare is the connection below TLS.
+func bare(c net.Conn) net.Conn {
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		return t.NetConn()
 	}
 	return c
 }

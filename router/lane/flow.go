@@ -40,7 +40,7 @@ func Flow(r io.Reader, take func(p []byte, err error) (more bool)) {
 
 // Flow implements [Flower].
 func (b *body) Flow(take func(p []byte, err error) (more bool)) {
-	s := b.c.socket
+	s := b.c.told
 	if s == nil || b.general != nil || b.err != nil {
 		Flow(struct{ io.Reader }{b}, take)
 		return

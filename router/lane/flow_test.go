@@ -232,3 +232,22 @@ func BenchmarkToken(b *testing.B) {
 		}
 	}
 }
+
+// pinned are configurations of a server and a client that know each other.
+func pinned(t testing.TB) (server, client *tls.Config) {
+	t.Helper()
+	s := httptest.NewTLSServer(http.NotFoundHandler())
+	defer s.Close()
+	client = s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	client.ServerName = "example.com"
+	return &tls.Config{Certificates: s.TLS.Certificates, MinVersion: tls.VersionTLS13}, client
+}
+
+func dialTLS(ctx context.Context, host string, config *tls.Config) (net.Conn, error) {
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", host)
+	if err != nil {
+		return nil, err
+	}
+	c := tls.Client(Socket(raw), config)
+	return c, c.HandshakeContext(ctx)
+}

@@ -89,22 +89,26 @@ func (s *Server) accept(l net.Listener) error {
 			return err
 		}
 		pause = 0
-		x := s.newConn(c)
-		s.mu.Lock()
-		if s.closing {
-			s.mu.Unlock()
+		if !s.serve(s.newConn(c)) {
 			_ = c.Close()
 			return http.ErrServerClosed
 		}
-		s.conns[x] = struct{}{}
-		s.active.Add(1)
-		s.mu.Unlock()
-		go func() {
-			defer s.active.Done()
-			defer s.forget(x)
-			x.run()
-		}()
 	}
+}
+
+// serve serves a connection in a goroutine of its own; false: no more.
+func (s *Server) serve(x *serverConn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.conns[x] = struct{}{}
+	s.active.Go(func() {
+		defer s.forget(x)
+		x.run()
+	})
+	return true
 }
 
 func (s *Server) isClosing() bool {

@@ -25,6 +25,7 @@ type serverConn struct {
 	from  int
 	out   []byte
 	phase atomic.Int32
+	trunk atomic.Pointer[trunk] // that it is
 	watch watch
 
 	reading, writing deadline
@@ -89,6 +90,10 @@ func (s *Server) newConn(c net.Conn) *serverConn {
 }
 
 func (x *serverConn) closeIdle() {
+	if t := x.trunk.Load(); t != nil {
+		t.drain()
+		return
+	}
 	if x.phase.CompareAndSwap(idle, ended) {
 		_ = x.raw.Close()
 	}
@@ -101,7 +106,7 @@ func (x *serverConn) abort() {
 
 // run serves the connection until it ends or is handed over.
 func (x *serverConn) run() {
-	if x.s.TLS != nil && !x.shake() {
+	if x.s.TLS != nil && x.state == nil && !x.shake() {
 		return
 	}
 	ctx := context.WithValue(context.Background(), http.ServerContextKey, x.s.HTTP)
@@ -148,6 +153,11 @@ func (x *serverConn) shake() bool {
 		return false
 	}
 	state := t.ConnectionState()
+	if state.NegotiatedProtocol == Trunk {
+		x.state = &state
+		x.carry(t)
+		return false
+	}
 	if state.NegotiatedProtocol != Protocol {
 		x.phase.Store(ended)
 		x.s.rest.give(t)
@@ -155,6 +165,22 @@ func (x *serverConn) shake() bool {
 	}
 	x.conn, x.state = t, &state
 	return true
+}
+
+// carry serves what comes over the strands of a trunk, until that ends.
+func (x *serverConn) carry(c net.Conn) {
+	t := newTrunk(c, func(s *strand) {
+		y := x.s.newConn(s)
+		y.state = x.state
+		if !x.s.serve(y) {
+			_ = s.Close()
+		}
+	})
+	x.trunk.Store(t)
+	if x.s.isClosing() {
+		t.drain()
+	}
+	t.run()
 }
 
 func (x *serverConn) headTimeout() time.Duration {

@@ -2,6 +2,12 @@ package lane
 
 import "errors"
 
+// readier is a connection whose reader can have itself called when bytes may be
+// there: a [Socket], or a strand of a trunk.
+type readier interface {
+	whenReady(read func() (over bool)) error
+}
+
 // errDry says that a connection that is not to be waited for has nothing. It is
 // a temporary error to TLS, which goes on where it was with the next read.
 var errDry error = dryError{errors.New("lane: nothing is there yet")}

@@ -2,16 +2,8 @@
 
 package lane
 
-import (
-	"errors"
-	"net"
-)
+import "net"
 
-// socket is never there: where reads complete instead of being told of, they
-// are not asked for in vain.
-type socket struct{ net.Conn }
-
-// Socket returns c.
+// Socket returns c: where reads complete, instead of being told of, none is made
+// in vain.
 func Socket(c net.Conn) net.Conn { return c }
-
-func (*socket) whenReady(func() (over bool)) error { return errors.ErrUnsupported }

@@ -148,7 +148,7 @@ func (t *Transport) conn(ctx context.Context, host string) (c *conn, kept bool, 
 		if c = t.take(host); c == nil {
 			break
 		}
-		if c.stands() {
+		if c.usable() {
 			return c, true, nil
 		}
 		c.cut()

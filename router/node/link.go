@@ -19,28 +19,32 @@ import (
 // four goroutines. What stays with HTTP/2 are large bodies, which an owner can
 // refuse there before they are sent.
 type link struct {
-	lane  *lane.Transport
-	http2 http.RoundTripper
+	lane   *lane.Transport
+	trunks *lane.Trunks
+	http2  http.RoundTripper
 }
 
 // linkBody is the largest body that goes over the lane, bytes: a long
 // conversation, without images.
 const linkBody = 256 << 10
 
-// linkConns bounds the lane's connections to one node. A handshake costs both
-// nodes a millisecond or two: five hundred streams that begin at once would
-// spend more on those than on their first thousand tokens each.
-const linkConns = 64
+// linkConns bounds the requests that are on their way to one node over its
+// trunk.
+const linkConns = 2048
 
 func (n *Node) link() *link {
-	dial := n.mesh.PeerDialer(identity.TransportOptions{Below: lane.Socket}, lane.Protocol)
+	dial := n.mesh.PeerDialer(identity.TransportOptions{Below: lane.Socket}, lane.Trunk)
+	trunks := &lane.Trunks{Dial: func(ctx context.Context, host string) (net.Conn, error) { return dial(ctx, mesh.NodeID(host)) }}
 	return &link{
-		lane: &lane.Transport{
-			Dial:        func(ctx context.Context, host string) (net.Conn, error) { return dial(ctx, mesh.NodeID(host)) },
-			IdleTimeout: 30 * time.Second, MaxOpen: linkConns,
-		},
-		http2: n.mesh.PeerTransport(),
+		trunks: trunks,
+		lane:   &lane.Transport{Dial: trunks.Conn, IdleTimeout: 30 * time.Second, MaxOpen: linkConns},
+		http2:  n.mesh.PeerTransport(),
 	}
+}
+
+func (l *link) close() {
+	l.lane.CloseIdleConnections()
+	l.trunks.Close()
 }
 
 func (l *link) RoundTrip(req *http.Request) (*http.Response, error) {

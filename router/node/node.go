@@ -302,7 +302,7 @@ func (n *Node) Run(ctx context.Context) error {
 		<-gctx.Done() // whatever ends the group ends the servers
 		_ = n.clients.Close()
 		_ = n.peers.Close()
-		n.forward.lane.CloseIdleConnections()
+		n.forward.close()
 		return nil
 	})
 	select {

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"cmp"
+	"hash/maphash"
 )
 
 // A stream that Ollama itself cuts off because the model repeats itself ends
@@ -33,9 +34,13 @@ type Tail struct {
 	calls    bool
 	broken   int
 
-	last, now []byte // trimmed text of the last chunk, and scratch
-	equal     int    // chunks in a row with that text
+	last  uint64 // hash of the last chunk's trimmed text
+	blank bool   // which was empty
+	equal int    // chunks in a row with that text
 }
+
+// texts is the seed of the hashes by which chunks are compared.
+var texts = maphash.MakeSeed()
 
 // NewTail returns a Tail for one answer to a request of kind k.
 func NewTail(k Kind) *Tail { return &Tail{kind: k} }
@@ -67,17 +72,17 @@ func (t *Tail) Add(c Chunk) {
 
 func (t *Tail) repeat(c Chunk) {
 	if len(c.text)+len(c.thinking) > runawayText {
-		t.last, t.equal = t.last[:0], 0
+		t.equal = 0
 		return
 	}
-	t.now = c.AppendText(c.AppendThinking(t.now[:0]))
-	text := bytes.TrimSpace(t.now)
-	if t.equal > 0 && bytes.Equal(text, t.last) {
+	var buf [runawayText]byte // a text is no longer than it is escaped, but for what is no UTF-8
+	text := bytes.TrimSpace(c.AppendText(c.AppendThinking(buf[:0])))
+	hash := maphash.Bytes(texts, text)
+	if t.equal > 0 && hash == t.last {
 		t.equal++
 		return
 	}
-	t.last = append(t.last[:0], text...)
-	t.equal = 1
+	t.last, t.blank, t.equal = hash, len(text) == 0, 1
 }
 
 // Ended reports whether the end mark of the dialect came: the answer is whole.
@@ -112,7 +117,7 @@ func (t *Tail) Runaway() bool {
 	if t.ended || t.err != "" || !t.kind.Generates() {
 		return false
 	}
-	if len(t.last) == 0 {
+	if t.blank || t.equal == 0 {
 		return t.equal >= runawayBlank
 	}
 	return t.equal >= runawayChunks
