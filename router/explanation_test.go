@@ -42,8 +42,8 @@ func TestExplained(t *testing.T) {
 		rank       int
 		total      float64
 	}{
-		{"best", "", 1, 6 + 3*3/200.0},
-		{"second", "", 2, 8 + 5*5/200.0},
+		{"best", "", 1, 6 + 3*3/100.0},
+		{"second", "", 2, 8 + 5*5/100.0},
 		{"failed", "failed 12 s ago", 0, 0},
 		{"lacks", "lacks model", 0, 0},
 		{"left", "left 12 s ago", 0, 0},
@@ -59,7 +59,7 @@ func TestExplained(t *testing.T) {
 			t.Errorf("node %d: %+v, want %+v", i, got, w)
 		}
 	}
-	if v := e.Nodes[0]; v.Wait != 1 || v.Decode != 2 || v.Trouble != 3 || v.Late != 0.045 {
+	if v := e.Nodes[0]; v.Wait != 1 || v.Decode != 2 || v.Trouble != 3 || v.Late != 0.09 {
 		t.Errorf("the parts of the estimate: %+v", v)
 	}
 	if none := explained(Request{Key: "m"}, Snapshot{Now: now}, nil, nil, nil); none.Choice != "" || none.Nodes == nil {
