@@ -92,7 +92,7 @@ cover: ## coverage by package and in cover.html
 bench: ## kage-mesh, nginx and HAProxy side by side, into bench/report (BENCH=-quick: two minutes)
 	$(GO) run ./bench/compare/cmd/compare $(BENCH)
 
-scale: ## meshes of 32 to 500 members in one process: convergence, traffic, staleness; 15 minutes (SCALE="-members 32")
+scale: ## meshes of 32 to 300 members in one process: convergence, traffic, staleness; 8 minutes (SCALE="-members 32")
 	$(GO) run ./bench/fleet/scale/cmd/scale $(SCALE)
 
 sim: ## placement rules in a simulated mesh: the tables of bench/sim/RESULTS.md

@@ -29,7 +29,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("scale", flag.ContinueOnError)
-	members := flags.String("members", "32,64,100,100/3,300/8,500/20@20", "meshes, by comma: members, /times slower than life, @members that join per second (else all at once)")
+	members := flags.String("members", "32,64,100,100/3,300/8", "meshes, by comma: members, /times slower than life, @members that join per second (else all at once)")
 	window := flags.Duration("window", 10*time.Second, "of steady traffic")
 	limit := flags.Duration("limit", 3*time.Minute, "for every step")
 	asJSON := flags.Bool("json", false, "print JSON instead of the table")
