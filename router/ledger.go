@@ -19,11 +19,13 @@ type Ledger struct {
 }
 
 // trouble is a node's run of failures on the request path. It speaks of one
-// process: a node that came back after it starts with a clean sheet.
+// process: a node that came back after it, or whose Ollama did, starts with a
+// clean sheet.
 type trouble struct {
 	failures int
 	at       time.Time // of the last failure
 	until    time.Time
+	down     bool // the node's Ollama has been down since
 }
 
 // Failures cost a node more the more of them come in a row, so that a node
@@ -134,13 +136,6 @@ func (l *Ledger) Worked(node mesh.NodeID) {
 	delete(l.trouble, node)
 }
 
-// left is what is left of one node's penalty.
-func (l *Ledger) left(node mesh.NodeID, now time.Time) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return max(l.trouble[node].until.Sub(now), 0)
-}
-
 // Troubles lists what is left of each node's penalty: for what was seen of it
 // from here, or for what it says of itself, whichever is more.
 func (l *Ledger) Troubles(v *mesh.View, now time.Time) map[mesh.NodeID]time.Duration {
@@ -148,9 +143,16 @@ func (l *Ledger) Troubles(v *mesh.View, now time.Time) map[mesh.NodeID]time.Dura
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for id, t := range l.trouble {
-		if m, ok := v.Member(id); ok && reborn(m, t.at) {
-			delete(l.trouble, id)
-			continue
+		if m, ok := v.Member(id); ok {
+			down := m.Load != nil && !m.Load.Up
+			if reborn(m, t.at) || t.down && m.Load != nil && !down {
+				delete(l.trouble, id)
+				continue
+			}
+			if down && !t.down {
+				t.down = true
+				l.trouble[id] = t
+			}
 		}
 		if left := t.until.Sub(now); left > out[id] {
 			if out == nil {

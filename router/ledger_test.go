@@ -62,6 +62,31 @@ func TestTroubleDoublesAndClears(t *testing.T) {
 
 // What a node says of its own failures counts like what was seen of them, for
 // as long as it said, and no longer than anything does.
+// What failed was an Ollama that has gone since: the one that answers now is
+// another. One that was up all the time is the same.
+func TestTroubleEndsWithTheOllamaThatMadeIt(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	view := func(up bool) *mesh.View {
+		return mesh.NewView(1, now, []*mesh.Member{{ID: "a", Status: mesh.Alive, Since: now.Add(-time.Hour), Load: &mesh.Load{Up: up}}})
+	}
+	l := NewLedger()
+	for i, step := range []struct {
+		up      bool
+		trouble time.Duration
+	}{{true, troubleBase}, {true, troubleBase}, {false, troubleBase}, {false, troubleBase}, {true, 0}} {
+		if i == 0 {
+			l.Failed("a", now)
+		}
+		if got := l.Troubles(view(step.up), now)["a"]; got != step.trouble {
+			t.Errorf("step %d, up %v: %v, want %v", i, step.up, got, step.trouble)
+		}
+	}
+	l.Failed("a", now)
+	if got := l.Troubles(view(true), now)["a"]; got != troubleBase {
+		t.Errorf("the new one fails, too: %v, want %v", got, troubleBase)
+	}
+}
+
 func TestTroubleThatANodeAdmits(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	view := func(seconds int) *mesh.View {

@@ -362,9 +362,10 @@ func (r *Router) judge(ok bool) {
 // Trouble is for how long the failures of this node's own Ollama still speak
 // against it.
 func (r *Router) Trouble() time.Duration {
-	self := r.mesh.View().Self()
+	v := r.mesh.View()
+	self := v.Self()
 	if self == nil {
 		return 0
 	}
-	return r.ledger.left(self.ID, time.Now())
+	return r.ledger.Troubles(v, time.Now())[self.ID]
 }
