@@ -75,26 +75,28 @@ const second = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 func TestSmugglingIsRefused(t *testing.T) {
 	d := open(t, Config{}, "")
 	for _, tt := range corpus {
-		t.Run(tt.name, func(t *testing.T) {
-			before := len(d.echo.took())
-			statuses, _ := d.raw(t, tt.request+second)
-			for _, s := range statuses {
-				if s < 400 {
-					t.Errorf("answered %v", statuses)
+		for behind, next := range map[string]string{"": second, ", alone": ""} {
+			t.Run(tt.name+behind, func(t *testing.T) {
+				before := len(d.echo.took())
+				statuses, _ := d.raw(t, tt.request+next)
+				for _, s := range statuses {
+					if s < 400 {
+						t.Errorf("answered %v", statuses)
+					}
 				}
-			}
-			if len(statuses) == 0 && !strings.HasPrefix(tt.name, "TLS") {
-				t.Errorf("no answer at all")
-			}
-			for _, seen := range d.echo.took()[before:] {
-				if !strings.HasPrefix(seen, "POST /api/chat") { // a bad body is found while it is read
-					t.Errorf("the handler saw %q", seen)
+				if len(statuses) == 0 && !strings.HasPrefix(tt.name, "TLS") {
+					t.Errorf("no answer at all")
 				}
-			}
-			if slices.ContainsFunc(d.echo.took(), func(s string) bool { return strings.Contains(s, "smuggled") }) {
-				t.Error("the smuggled request was served")
-			}
-		})
+				for _, seen := range d.echo.took()[before:] {
+					if !strings.HasPrefix(seen, "POST /api/chat") { // a bad body is found while it is read
+						t.Errorf("the handler saw %q", seen)
+					}
+				}
+				if slices.ContainsFunc(d.echo.took(), func(s string) bool { return strings.Contains(s, "smuggled") }) {
+					t.Error("the smuggled request was served")
+				}
+			})
+		}
 	}
 }
 

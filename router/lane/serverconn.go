@@ -224,8 +224,9 @@ func (x *serverConn) next() (*exchange, error) {
 			x.reading.want = time.Time{}
 			return e, nil
 		}
-		// What comes byte by byte is no client of ours.
-		if len(have) > plainHead || tried && len(have) < 16 {
+		// What comes byte by byte is no client of ours. Other ends of lines, and
+		// whoever means them, would have us wait for an end that never comes.
+		if len(have) > plainHead || tried && len(have) < 16 || strangeEnds(have) {
 			return nil, nil //nolint:nilnil // as above
 		}
 		if err := x.fill(time.Until(deadline)); err != nil {
@@ -233,6 +234,9 @@ func (x *serverConn) next() (*exchange, error) {
 		}
 	}
 }
+
+// strangeEnds reports whether a line of b ends in another way than CR LF.
+func strangeEnds(b []byte) bool { return bytes.Count(b, []byte{'\n'}) != bytes.Count(b, crlf) }
 
 // fill reads what there is, and waits for it at most for a while.
 func (x *serverConn) fill(within time.Duration) error {
