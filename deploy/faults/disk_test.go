@@ -144,7 +144,8 @@ func TestCase43CorruptState(t *testing.T) {
 	if now, _ := os.ReadFile(key); string(now) != string(data[:len(data)/2]) {
 		t.Error("the key file was changed")
 	}
-	s.saw("%d torn files: back after %.1f s with its id; torn key: exit %d, %q", spoiled, took.Seconds(), code, lastLine(victim.stderr(), "error: "))
+	told := strings.ReplaceAll(lastLine(victim.stderr(), "error: "), victim.State, "STATE")
+	s.saw("%d torn files: back after %.1f s with its id; torn key: exit %d, %q", spoiled, took.Seconds(), code, told)
 }
 
 // jumpingClock is a kage-mesh whose wall clock jumps: KAGE_TEST_CLOCK lists
