@@ -12,4 +12,6 @@
 // from an odd header to a chunked body, goes to the http.Server behind it with
 // every byte that was read, so the lane has no parser to be fooled: it knows
 // what it takes, and refuses nothing by itself.
+//
+// Between two nodes all conversations share one TLS connection, a trunk.
 package lane

@@ -12,13 +12,9 @@ import (
 	"time"
 )
 
-// Protocol is the name by which a TLS client asks for the lane (ALPN). It is
-// plain HTTP/1.1 whose client promises to send nothing but plain requests.
-const Protocol = "kage-lane/1"
-
 // Server answers plain requests itself and leaves every other connection to
 // HTTP, with all bytes that came over it: connections with a request that is
-// not plain, and over TLS those that did not ask for [Protocol]. Both call
+// not plain, and over TLS those that did not ask for a [Trunk]. Both call
 // HTTP's Handler, with HTTP's ConnContext and limits. Set HTTP up before Serve.
 type Server struct {
 	HTTP *http.Server

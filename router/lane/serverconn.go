@@ -15,8 +15,7 @@ import (
 // handler runs long, a second one waits for the client to leave.
 type serverConn struct {
 	s     *Server
-	raw   net.Conn        // as accepted: what others may close
-	conn  net.Conn        // the same, or TLS over it; of the owner
+	conn  net.Conn        // as accepted, or a strand
 	ctx   context.Context //nolint:containedctx // base of all its requests
 	addr  string
 	state *tls.ConnectionState
@@ -82,7 +81,7 @@ const (
 )
 
 func (s *Server) newConn(c net.Conn) *serverConn {
-	x := &serverConn{s: s, raw: c, conn: c, addr: c.RemoteAddr().String(), header: make(http.Header, 8)}
+	x := &serverConn{s: s, conn: c, addr: c.RemoteAddr().String(), header: make(http.Header, 8)}
 	if t, ok := c.(Trusting); ok {
 		t.Trust()
 	}
@@ -95,18 +94,19 @@ func (x *serverConn) closeIdle() {
 		return
 	}
 	if x.phase.CompareAndSwap(idle, ended) {
-		_ = x.raw.Close()
+		_ = x.conn.Close()
 	}
 }
 
 func (x *serverConn) abort() {
 	x.phase.Store(ended)
-	_ = x.raw.Close()
+	_ = x.conn.Close()
 }
 
 // run serves the connection until it ends or is handed over.
 func (x *serverConn) run() {
-	if x.s.TLS != nil && x.state == nil && !x.shake() {
+	if x.s.TLS != nil && x.state == nil { // with a state it is a strand
+		x.shake()
 		return
 	}
 	ctx := context.WithValue(context.Background(), http.ServerContextKey, x.s.HTTP)
@@ -123,7 +123,7 @@ func (x *serverConn) run() {
 			return
 		case e == nil:
 			if x.state != nil {
-				_ = x.conn.Close() // it promised
+				_ = x.conn.Close() // over a trunk come plain requests only
 				return
 			}
 			if x.phase.CompareAndSwap(serving, ended) && x.conn.SetDeadline(time.Time{}) == nil {
@@ -142,29 +142,23 @@ func (x *serverConn) run() {
 	}
 }
 
-// shake does the TLS handshake; false: the connection is no more, or not ours.
-func (x *serverConn) shake() bool {
+// shake does the TLS handshake, and serves or hands over what it leads to.
+func (x *serverConn) shake() {
 	t := tls.Server(x.conn, x.s.TLS)
 	ctx, cancel := context.WithTimeout(context.Background(), x.headTimeout())
 	err := t.HandshakeContext(ctx)
 	cancel()
 	if err != nil {
 		_ = x.conn.Close()
-		return false
+		return
 	}
-	state := t.ConnectionState()
-	if state.NegotiatedProtocol == Trunk {
+	if state := t.ConnectionState(); state.NegotiatedProtocol == Trunk {
 		x.state = &state
 		x.carry(t)
-		return false
+		return
 	}
-	if state.NegotiatedProtocol != Protocol {
-		x.phase.Store(ended)
-		x.s.rest.give(t)
-		return false
-	}
-	x.conn, x.state = t, &state
-	return true
+	x.phase.Store(ended)
+	x.s.rest.give(t)
 }
 
 // carry serves what comes over the strands of a trunk, until that ends.

@@ -26,7 +26,7 @@ func serveTrunk(t testing.TB, h http.HandlerFunc) (url string, tr *Transport, s 
 		t.Fatal(err)
 	}
 	server, client := pinned(t)
-	server.NextProtos, client.NextProtos = []string{Trunk, Protocol}, []string{Trunk}
+	server.NextProtos, client.NextProtos = []string{Trunk}, []string{Trunk}
 	s = &Server{HTTP: &http.Server{Handler: h, ReadHeaderTimeout: limit}, TLS: server}
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
@@ -193,7 +193,7 @@ func TestABrokenTrunk(t *testing.T) {
 	s.mu.Lock()
 	for x := range s.conns {
 		if x.trunk.Load() != nil {
-			_ = x.raw.Close()
+			_ = x.conn.Close()
 		}
 	}
 	s.mu.Unlock()

@@ -60,7 +60,7 @@ func (n *Node) buildServers() {
 	}
 	identity.ConfigureServer(peer)
 	config := n.identity.ServerTLS(n.admitPeer())
-	config.NextProtos = append([]string{lane.Trunk, lane.Protocol}, config.NextProtos...)
+	config.NextProtos = append([]string{lane.Trunk}, config.NextProtos...)
 	n.peers = &lane.Server{HTTP: peer, TLS: config}
 }
 
