@@ -12,12 +12,12 @@ import (
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/lane"
 )
 
-// link carries forwards to other nodes: plain requests over the lane, one
-// connection each, and the rest over the HTTP/2 connection that also carries
-// the nodes' other questions. Side by side a small request over HTTP/2 costs
-// both nodes together two to three times the CPU: net/http hands every frame to
-// four goroutines. What stays with HTTP/2 are large bodies, which an owner can
-// refuse there before they are sent.
+// link carries forwards to other nodes: plain requests over the lane, all to one
+// node over one trunk, and the rest over the HTTP/2 connection that also carries
+// the nodes' other questions. net/http hands every frame of that to three or four
+// goroutines, which costs both nodes together more than a small request does. What
+// stays with HTTP/2 are large bodies, which an owner can refuse there before they
+// are sent.
 type link struct {
 	lane   *lane.Transport
 	trunks *lane.Trunks
