@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,6 +26,10 @@ type View struct {
 type Holder struct {
 	Member *Member
 	Model  *Model
+	// Note is for what the router works out of the two. Views between which only
+	// loads changed share it, so what is noted must say of which Member it is;
+	// all notes are of one type.
+	Note *atomic.Value
 }
 
 // roster is the part of a View that changes rarely: who is where in its list, and
@@ -38,6 +43,7 @@ type roster struct {
 type held struct {
 	by    int // in the list
 	model *Model
+	note  atomic.Value // see Holder
 }
 
 // NewView builds a View of members, which it takes over: neither the slice nor
@@ -58,7 +64,7 @@ func NewView(generation uint64, at time.Time, members []*Member) *View {
 		}
 		for j := range m.Card.Catalog {
 			model := &m.Card.Catalog[j]
-			r.held[model.Key] = append(r.held[model.Key], held{i, model})
+			r.held[model.Key] = append(r.held[model.Key], held{by: i, model: model})
 		}
 	}
 	return &View{Generation: generation, At: at, members: members, roster: r}
@@ -149,8 +155,9 @@ func (v *View) Holders(key string) []Holder {
 		return found
 	}
 	out := make([]Holder, len(list))
-	for i, h := range list {
-		out[i] = Holder{Member: v.members[h.by], Model: h.model}
+	for i := range list {
+		h := &list[i]
+		out[i] = Holder{Member: v.members[h.by], Model: h.model, Note: &h.note}
 	}
 	if v.holders == nil {
 		v.holders = make(map[string][]Holder)

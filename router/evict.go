@@ -50,11 +50,7 @@ func fresh(left time.Duration) float64 {
 // seconds.
 func (e *estimator) evict(p *site, stay float64) (harm float64) {
 	n := &p.near
-	lack := n.lack(p)
-	if lack <= 0 {
-		return 0
-	}
-	if lack > n.idle { // busy ones go, too, once they are done
+	if p.crowded { // busy ones go, too, once they are done
 		l := p.member.Load
 		for i := range l.Models {
 			if x := &l.Models[i]; x.Running > 0 && x.Key != e.q.Key {
@@ -63,7 +59,7 @@ func (e *estimator) evict(p *site, stay float64) (harm float64) {
 		}
 	}
 	idles := n.idles
-	for lack > 0 {
+	for lack := p.lack; lack > 0; {
 		oldest := -1
 		for i := range n.n {
 			if idles[i] != nil && (oldest < 0 || idles[i].Expires.Before(idles[oldest].Expires)) {
@@ -101,7 +97,7 @@ func (e *estimator) missed(x *mesh.ModelLoad, m *mesh.Member, stay float64) floa
 // this one, which is in their way, stays for one request more: own seconds of
 // work. Who waits for it to go waits longer, and so do those who are to come
 // until then.
-func (e *estimator) stay(p *site, own float64) (harm float64) {
+func (e *estimator) stay(p *site, start, own float64) (harm float64) {
 	n := &p.near
 	longer := own / (1 + p.running)
 	if p.running+p.waiting+p.unreported >= p.slots {
@@ -109,19 +105,42 @@ func (e *estimator) stay(p *site, own float64) (harm float64) {
 	}
 	harm = n.wanting * longer
 	l := p.member.Load
+	if l == nil || e.supposed {
+		return harm
+	}
 	for i := range l.Models {
 		x := &l.Models[i]
-		if x.Resident || x.Loading || x.Rate < seldom || x.Key == e.q.Key || e.supposed {
+		if !p.keepsOut(x) {
 			continue
 		}
-		m := p.member.Card.Catalog.Find(x.Key)
-		if m == nil || !n.known || fits.of(p.member, m).need/besideOthers <= n.spare+n.idle {
-			continue // it finds room
-		}
-		most := min(p.start+own, e.elsewhere(x, p.member))
+		most := min(start+own, e.elsewhere(x, p.member))
 		harm += x.Rate * longer * most * backend.Pressing(most)
 	}
 	return harm
+}
+
+// keepsOut reports whether another model is wanted on the device and finds no
+// room there.
+func (p *site) keepsOut(x *mesh.ModelLoad) bool {
+	if x.Resident || x.Loading || x.Rate < seldom || x.Key == p.model.Key || !p.near.known {
+		return false
+	}
+	m := p.member.Card.Catalog.Find(x.Key)
+	return m != nil && fits.of(p.member, m).need/besideOthers > p.near.spare+p.near.idle
+}
+
+// keepsAnyOut reports whether somebody is kept out of memory by the model.
+func (p *site) keepsAnyOut() bool {
+	if p.near.wanting > 0 {
+		return true
+	}
+	l := p.member.Load
+	for i := 0; l != nil && i < len(l.Models); i++ {
+		if p.keepsOut(&l.Models[i]) {
+			return true
+		}
+	}
+	return false
 }
 
 // seldom is a rate below which nobody is thought to want a model, per second.
@@ -165,13 +184,13 @@ func (e *estimator) elsewhere(x *mesh.ModelLoad, m *mesh.Member) float64 {
 func (e *estimator) suppose(a *alternative, x *mesh.ModelLoad) {
 	*a = alternative{key: x.Key, best: math.Inf(1), second: math.Inf(1)}
 	q := Request{Key: x.Key, PromptTokens: e.q.PromptTokens}
-	other := estimator{q: &q, s: e.s, output: x.Output, supposed: true}
+	other := estimator{q: &q, s: e.s, output: x.Output, marked: e.marked, supposed: true}
 	holders := e.s.Holders(x.Key)
 	first := int(e.s.Seed % uint64(max(1, len(holders)))) //nolint:gosec // less than a length
 	for i := range min(len(holders), askedElsewhere) {
 		var c Candidate
 		h := &holders[(first+i)%len(holders)]
-		if other.candidate(h, &c) != "" {
+		if _, reason := other.candidate(h, &c); reason != "" {
 			continue
 		}
 		switch t := (c.Estimate.Completion() + c.Estimate.Harm).Seconds(); {

@@ -21,7 +21,7 @@ func Explain(q Request, s Snapshot) ([]Candidate, []Refusal) {
 			if holders[i].Member != m {
 				continue
 			}
-			if r.Reason = e.candidate(&holders[i], &c); r.Reason == ReasonTooBig {
+			if _, r.Reason = e.candidate(&holders[i], &c); r.Reason == ReasonTooBig {
 				r.Need, r.Have = sizes(q, m, holders[i].Model)
 			}
 		}

@@ -30,37 +30,21 @@ func fitOf(m *mesh.Member, model *mesh.Model, ctx int) fit {
 // lists of devices and takes a microsecond, which 500 nodes per request cannot.
 var fits memo
 
-// known is what a choice looks up of a member with a model.
-type known struct {
-	fit
-	id   mesh.NodeID
-	hash uint64 // of id, see spread
-}
-
-// hashOf is the hash of m's id, from what is known where that is of m: in a
-// simulation nodes may share a card.
-func (k *known) hashOf(m *mesh.Member) uint64 {
-	if k.id == m.ID {
-		return k.hash
-	}
-	return idHash(m.ID)
-}
-
 // memo is a map that forgets everything when it is full: entries of cards that
 // are gone must not stay for ever. Reads are of a map that does not change, a
 // fifth of what [sync.Map] takes; new entries wait beside it until there are
 // enough of them for a copy.
 type memo struct {
-	settled atomic.Pointer[map[*mesh.Model]*known]
+	settled atomic.Pointer[map[*mesh.Model]*fit]
 
 	mu    sync.Mutex
-	fresh map[*mesh.Model]*known
+	fresh map[*mesh.Model]*fit
 	seen  int // reads of fresh
 }
 
 const maxMemo = 16 << 10
 
-func (c *memo) of(m *mesh.Member, model *mesh.Model) *known {
+func (c *memo) of(m *mesh.Member, model *mesh.Model) *fit {
 	if all := c.settled.Load(); all != nil {
 		if k := (*all)[model]; k != nil {
 			return k
@@ -70,9 +54,10 @@ func (c *memo) of(m *mesh.Member, model *mesh.Model) *known {
 	defer c.mu.Unlock()
 	k := c.fresh[model]
 	if k == nil {
-		k = &known{fitOf(m, model, 0), m.ID, idHash(m.ID)}
+		f := fitOf(m, model, 0)
+		k = &f
 		if c.fresh == nil {
-			c.fresh = make(map[*mesh.Model]*known)
+			c.fresh = make(map[*mesh.Model]*fit)
 		}
 		c.fresh[model] = k
 	}
@@ -84,7 +69,7 @@ func (c *memo) of(m *mesh.Member, model *mesh.Model) *known {
 
 // settle copies what is new. mu is held.
 func (c *memo) settle() {
-	all := make(map[*mesh.Model]*known)
+	all := make(map[*mesh.Model]*fit)
 	if old := c.settled.Load(); old != nil && len(*old)+len(c.fresh) <= maxMemo {
 		maps.Copy(all, *old)
 	}

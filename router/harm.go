@@ -108,26 +108,29 @@ func rest(x *mesh.ModelLoad) float64 {
 // A request that must wait for its slot is charged like one that starts at
 // once: it slows the batch it will be in just as much. (Charging only the
 // latter makes waiting look better than it is: 4 % worse with 100 nodes.)
-func (e *estimator) harm(p *site, reading, writing float64) float64 {
+func (e *estimator) harm(p *site, start, reading, writing float64) float64 {
 	n := &p.near
-	sharing := 1 + n.active
+	var harm float64
 	// Its batch stands still while its prompt is read, and writes slower while
 	// it writes.
-	company := p.company()
-	harm := company * sharing * (reading + residual*writing*p.slope) * backend.Pressing(p.start+writing*sharing)
+	if p.company > 0 {
+		harm = p.stalled * (reading + residual*writing*p.slope) * backend.Pressing(start+writing*(1+n.active))
+	}
 
 	// A model that computes already has its share of the device; only what the
 	// request prolongs is taken from the others. One that wakes up takes it all.
-	own := reading + writing*(1+p.slope*company)
-	prolongs := 1 / (1 + p.running + p.waiting + p.unreported)
+	own := reading + writing*p.alone
 	if n.active > 0 {
-		harm += prolongs * n.working * min(own, max(n.left, own/5))
+		harm += p.prolongs * min(own, max(n.left, own/5))
 	}
-	if p.resident {
-		harm += e.stay(p, own*sharing)
+	if p.blocks {
+		harm += e.stay(p, start, own*(1+n.active))
 	}
 	if p.reload {
-		harm += p.cold * (1 + p.running + p.waiting) // loaded back for the others
+		harm += p.again // loaded back for the others
 	}
-	return harm + e.evict(p, p.cold+reading+writing)
+	if p.lack > 0 {
+		harm += e.evict(p, p.cold+reading+writing)
+	}
+	return harm
 }

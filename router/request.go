@@ -82,12 +82,15 @@ type Estimate struct {
 
 // Total is the cost that Select minimises: the request's own completion time,
 // what it weighs beyond its length, and the delay that it causes to others.
-func (e Estimate) Total() time.Duration {
-	return e.Completion() + e.Lateness() + e.Harm + e.Trouble
+func (e Estimate) Total() time.Duration { return e.total(e.Age.Seconds()) }
+
+// total is Total; age is that of the request in seconds, the same for all nodes.
+func (e *Estimate) total(age float64) time.Duration {
+	return e.Completion() + e.lateness(age) + e.Harm + e.Trouble
 }
 
 // Completion is the expected time until the request itself is answered.
-func (e Estimate) Completion() time.Duration {
+func (e *Estimate) Completion() time.Duration {
 	return e.Wait + e.Load + e.Prefill + e.Decode + e.Network
 }
 
@@ -97,9 +100,7 @@ type Candidate struct {
 	Model    *mesh.Model
 	Estimate Estimate
 
-	hash    uint64        // of the member's id
-	rank    time.Duration // what Select sorts by
-	version int           // where nodes have different weights by the name: the lowest is what the request is to have; else 0
+	version int // where nodes have different weights by the name: the lowest is what the request is to have; else 0
 }
 
 // Refusal says why a member is no candidate.

@@ -1,7 +1,6 @@
 package router
 
 import (
-	"slices"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
@@ -26,23 +25,37 @@ func selectBy(q *Request, s *Snapshot, harm bool) []Candidate {
 		return nil
 	}
 	e := newEstimator(q, s, holders)
+	e.selfish = !harm
+	var ranks [32]int64
+	if len(holders) > len(ranks) {
+		return e.chooseOfMany(holders)
+	}
+	return e.choose(holders, ranks[:])
+}
+
+// chooseOfMany is choose with more room on the stack.
+func (e *estimator) chooseOfMany(holders []mesh.Holder) []Candidate {
+	var ranks [512]int64
+	if len(holders) > len(ranks) {
+		return e.choose(holders, make([]int64, len(holders)))
+	}
+	return e.choose(holders, ranks[:])
+}
+
+// choose lists the candidates in order. ranks has room for as many as there are
+// holders.
+func (e *estimator) choose(holders []mesh.Holder, ranks []int64) []Candidate {
 	out := make([]Candidate, len(holders))
 	n := 0
 	for i := range holders {
-		c := &out[n]
-		if reason := e.candidate(&holders[i], c); reason != "" {
-			*c = Candidate{}
-			continue
+		rank, reason := e.candidate(&holders[i], &out[n])
+		if reason == "" {
+			ranks[n] = int64(rank)
+			n++
 		}
-		if !harm {
-			c.Estimate.Harm = 0
-		}
-		c.rank = spread(c, s.Seed, q.Conversation != 0)
-		n++
 	}
-	out = out[:n]
-	order(out)
-	return out
+	order(out[:n], ranks[:n])
+	return out[:n]
 }
 
 // nearTie is the share of a cost below which a difference means nothing: the
@@ -58,12 +71,11 @@ const nearTie = 0.1
 // hashing, Thaler and Ravishankar 1998): that is how the turns of a conversation
 // find one node from every entry, as long as its load allows it. For a request
 // that stands alone this node itself draws nothing: equal cost means no hop.
-func spread(c *Candidate, seed uint64, talks bool) time.Duration {
-	t := c.Estimate.Total()
-	if c.Self && !talks {
+func (e *estimator) spread(p *site, t time.Duration) time.Duration {
+	if p.self && e.q.Conversation == 0 {
 		return t
 	}
-	return t + time.Duration(float64(t)*nearTie*draw(seed, c.hash))
+	return t + time.Duration(float64(t)*nearTie*draw(e.s.Seed, p.hash))
 }
 
 // idHash is FNV-1a over an id.
@@ -76,40 +88,4 @@ func draw(a, b uint64) float64 {
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	x ^= x >> 31
 	return float64(x>>11) / (1 << 53)
-}
-
-// order sorts by rank. Candidates are large, so small keys are sorted in their
-// place: the rank and, in the low bits, the index.
-func order(cs []Candidate) {
-	const bits = 12
-	if len(cs) > 1<<bits {
-		slices.SortFunc(cs, func(a, b Candidate) int { return int(a.rank - b.rank) })
-		return
-	}
-	var buf [512]int64
-	keys := buf[:]
-	if len(cs) > len(buf) {
-		keys = make([]int64, len(cs))
-	}
-	keys = keys[:len(cs)]
-	for i := range cs {
-		keys[i] = min(int64(cs[i].rank), 1<<(62-bits))<<bits | int64(i)
-	}
-	slices.Sort(keys)
-	// Walk the cycles of the permutation.
-	for i := range keys {
-		from := int(keys[i] & (1<<bits - 1))
-		if from == i {
-			continue
-		}
-		first := cs[i]
-		at := i
-		for from != i {
-			cs[at] = cs[from]
-			keys[at] = int64(at)
-			at, from = from, int(keys[from]&(1<<bits-1))
-		}
-		cs[at] = first
-		keys[at] = int64(at)
-	}
 }
