@@ -28,13 +28,13 @@ type estimator struct {
 	selfish  bool // harm does not count
 }
 
-// newEstimator learns from all holders how long answers of the model are: a
+// learn learns from all holders how long answers of the model are: a
 // single node's mean is over its last few answers, and nodes that were merely
 // unlucky with theirs would look slow.
-func newEstimator(q *Request, s *Snapshot, holders []mesh.Holder) estimator {
-	e := estimatorOf(q, s)
-	if q.Embedding {
-		return e
+func (e *estimator) learn(holders []mesh.Holder) {
+	e.begin()
+	if e.q.Embedding {
+		return
 	}
 	var sum, weight float64
 	for i := range holders {
@@ -45,15 +45,14 @@ func newEstimator(q *Request, s *Snapshot, holders []mesh.Holder) estimator {
 	if weight > 0 {
 		e.output = sum / weight
 	}
-	if q.OutputTokens > 0 {
-		e.output = min(e.output, float64(q.OutputTokens))
+	if e.q.OutputTokens > 0 {
+		e.output = min(e.output, float64(e.q.OutputTokens))
 	}
-	return e
 }
 
-// estimatorOf is an estimator of answers that have no tokens.
-func estimatorOf(q *Request, s *Snapshot) estimator {
-	e := estimator{q: q, s: s}
+// begin reads the request and the Snapshot.
+func (e *estimator) begin() {
+	q, s := e.q, e.s
 	if !q.Arrived.IsZero() {
 		e.age = max(0, s.Now.Sub(q.Arrived))
 		e.seconds = e.age.Seconds()
@@ -67,7 +66,6 @@ func estimatorOf(q *Request, s *Snapshot) estimator {
 	for id := range s.Cached {
 		e.marked |= mark(id)
 	}
-	return e
 }
 
 // mark is one of 64 bits for an id, by its last letters: what few members are
@@ -80,21 +78,21 @@ func mark(id mesh.NodeID) uint64 {
 	return 1 << (h * 0x9e3779b97f4a7c15 >> 58)
 }
 
-// candidate fills c with the holder and its estimate, and returns what Select
-// sorts it by, or says why the holder is none.
-func (e *estimator) candidate(h *mesh.Holder, c *Candidate) (time.Duration, Reason) {
+// candidate estimates the request on the holder, or says why the holder is no
+// candidate. share is what spread draws.
+func (e *estimator) candidate(h *mesh.Holder, est *Estimate) (share float64, reason Reason) {
 	p := siteOf(h)
-	if p.reason != "" && p.reason != ReasonTooBig {
-		return 0, p.reason
+	if (e.q.Context > 0 || e.marked&p.mark != 0) && e.particular(p) {
+		return e.candidateNow(h, est)
 	}
-	if e.particular(p) {
-		return e.candidateNow(h, c)
-	}
-	return e.fill(p, c)
+	return e.fill(p, est)
 }
 
 // particular reports whether the site is not to this request what it is to any.
 func (e *estimator) particular(p *site) bool {
+	if !p.open && p.reason != ReasonTooBig {
+		return false
+	}
 	if e.q.Context > 0 {
 		if want := wanted(e.q.Context, p.model); !p.resident || want > 0 && p.context > 0 && want != p.context {
 			return true
@@ -105,20 +103,22 @@ func (e *estimator) particular(p *site) bool {
 
 // candidateNow is candidate where the request, or others of this router's, make
 // the site another one.
-func (e *estimator) candidateNow(h *mesh.Holder, c *Candidate) (time.Duration, Reason) {
+func (e *estimator) candidateNow(h *mesh.Holder, est *Estimate) (share float64, reason Reason) {
 	var p site
 	id := h.Member.ID
 	p.learn(h, e.q.Context, e.s.Cached[id] > 0, e.s.Outstanding[id])
-	return e.fill(&p, c)
+	return e.fill(&p, est)
 }
 
-func (e *estimator) fill(p *site, c *Candidate) (time.Duration, Reason) {
-	if p.reason != "" {
+func (e *estimator) fill(p *site, est *Estimate) (share float64, reason Reason) {
+	if !p.open {
 		return 0, p.reason
 	}
-	c.Member, c.Model = p.member, p.model
-	e.estimate(p, &c.Estimate)
-	return e.spread(p, c.Estimate.total(e.seconds)), ""
+	e.estimate(p, est)
+	if p.self && e.q.Conversation == 0 {
+		return 0, ""
+	}
+	return draw(e.s.Seed, p.hash), ""
 }
 
 // estimate is the rule: what the request itself will take, from now to its last
@@ -130,10 +130,15 @@ func (e *estimator) estimate(p *site, est *Estimate) {
 		est.Trouble = e.s.Trouble[p.member.ID]
 	}
 	reading, writing := prompt/p.prefill, e.output/p.decode // of a lone request
-	start := p.start(e.s.Now)
+	start := 0.0
+	if p.said > 0 {
+		start = p.start(e.s.Now)
+	}
 
 	est.Class, est.Age, est.Network = p.class, e.age, p.network
-	est.Wait = seconds(p.wait(start, reading, writing))
+	if est.Wait = seconds(start); !p.prompt {
+		est.Wait = seconds(p.wait(start, reading, writing))
+	}
 	est.Load = p.load
 	est.Prefill = seconds(reading * p.sharing)
 	est.Slow = p.slow
@@ -150,17 +155,16 @@ func (p *site) wait(start, reading, writing float64) float64 {
 	if !p.stated && p.crowded {
 		wait = p.near.drain // a busy model is in the way, and the owner has not said for how long
 	}
-	waits := p.reload && p.running > 0 // for its other requests to end
-	if p.over == 0 && !waits {
-		return wait
-	}
 	whole := (reading + writing*p.batch) * p.sharing // one request in a full batch
-	if waits {
-		wait = max(wait, whole)
+	if p.reload && p.running > 0 {
+		wait = max(wait, whole) // its other requests end first
 	}
 	return wait + p.over*whole/p.slots
 }
 
 func seconds(s float64) time.Duration {
-	return time.Duration(min(s, 1e9) * float64(time.Second))
+	if s > 1e9 {
+		s = 1e9
+	}
+	return time.Duration(s * float64(time.Second))
 }

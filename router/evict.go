@@ -188,12 +188,12 @@ func (e *estimator) suppose(a *alternative, x *mesh.ModelLoad) {
 	holders := e.s.Holders(x.Key)
 	first := int(e.s.Seed % uint64(max(1, len(holders)))) //nolint:gosec // less than a length
 	for i := range min(len(holders), askedElsewhere) {
-		var c Candidate
+		var est Estimate
 		h := &holders[(first+i)%len(holders)]
-		if _, reason := other.candidate(h, &c); reason != "" {
+		if _, reason := other.candidate(h, &est); reason != "" {
 			continue
 		}
-		switch t := (c.Estimate.Completion() + c.Estimate.Harm).Seconds(); {
+		switch t := (est.Completion() + est.Harm).Seconds(); {
 		case t < a.best:
 			a.best, a.second, a.at = t, a.best, h.Member
 		case t < a.second:

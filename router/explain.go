@@ -9,8 +9,9 @@ import (
 func Explain(q Request, s Snapshot) ([]Candidate, []Refusal) {
 	candidates := Select(q, s)
 	holders := s.Holders(q.Key)
-	e := newEstimator(&q, &s, holders)
-	var c Candidate
+	e := estimator{q: &q, s: &s}
+	e.learn(holders)
+	var est Estimate
 	var refusals []Refusal
 	for _, m := range s.Members() {
 		r := Refusal{Member: m, Reason: ReasonNoModel}
@@ -21,7 +22,7 @@ func Explain(q Request, s Snapshot) ([]Candidate, []Refusal) {
 			if holders[i].Member != m {
 				continue
 			}
-			if _, r.Reason = e.candidate(&holders[i], &c); r.Reason == ReasonTooBig {
+			if _, r.Reason = e.candidate(&holders[i], &est); r.Reason == ReasonTooBig {
 				r.Need, r.Have = sizes(q, m, holders[i].Model)
 			}
 		}

@@ -109,25 +109,24 @@ func rest(x *mesh.ModelLoad) float64 {
 // once: it slows the batch it will be in just as much. (Charging only the
 // latter makes waiting look better than it is: 4 % worse with 100 nodes.)
 func (e *estimator) harm(p *site, start, reading, writing float64) float64 {
-	n := &p.near
 	var harm float64
 	// Its batch stands still while its prompt is read, and writes slower while
 	// it writes.
 	if p.company > 0 {
-		harm = p.stalled * (reading + residual*writing*p.slope) * backend.Pressing(start+writing*(1+n.active))
+		harm = p.stalled * (reading + residual*writing*p.slope) * backend.Pressing(start+writing*p.models)
 	}
 
 	// A model that computes already has its share of the device; only what the
 	// request prolongs is taken from the others. One that wakes up takes it all.
 	own := reading + writing*p.alone
-	if n.active > 0 {
-		harm += p.prolongs * min(own, max(n.left, own/5))
+	if p.models > 1 {
+		harm += p.prolongs * min(own, max(p.near.left, own/5))
 	}
 	if p.blocks {
-		harm += e.stay(p, start, own*(1+n.active))
+		harm += e.stay(p, start, own*p.models)
 	}
 	if p.reload {
-		harm += p.again // loaded back for the others
+		harm += p.cold * (1 + p.running + p.waiting) // loaded back for the others
 	}
 	if p.lack > 0 {
 		harm += e.evict(p, p.cold+reading+writing)

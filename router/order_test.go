@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -20,16 +21,27 @@ func TestOrder(t *testing.T) {
 			"far apart":  func() int64 { return 1 << r.IntN(49) },
 			"an outlier": func() int64 { return max(r.Int64N(1000), (r.Int64N(100)/99)<<48) },
 		} {
-			cs, ranks := make([]Candidate, n), make([]int64, n)
+			cs, ranks, want := make([]Candidate, n), make([]int64, n), make([]int64, n)
 			for i := range cs {
 				ranks[i] = draw()
-				cs[i].Estimate.Wait, cs[i].version = time.Duration(ranks[i]), i
+				if r.IntN(5) == 0 {
+					ranks[i] = refused
+				}
+				cs[i].Estimate.Wait, want[i] = time.Duration(ranks[i]), int64(i)
 			}
-			want := slices.Clone(cs)
-			slices.SortStableFunc(want, func(a, b Candidate) int { return int(a.Estimate.Wait - b.Estimate.Wait) })
+			before := slices.Clone(cs)
+			slices.SortStableFunc(want, func(a, b int64) int {
+				// As numbers without a sign those that are refused are the greatest.
+				return cmp.Compare(uint64(ranks[a]), uint64(ranks[b]))
+			})
 			order(cs, ranks)
-			if !slices.Equal(cs, want) {
-				t.Errorf("%d, %s: not in order", n, name)
+			if !slices.Equal(ranks, want) {
+				t.Fatalf("%d, %s: not in order", n, name)
+			}
+			for i := range cs {
+				if cs[i].Estimate != before[ranks[i]].Estimate {
+					t.Fatalf("%d, %s: an estimate is in another's place", n, name)
+				}
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"math"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
@@ -24,8 +25,8 @@ func selectBy(q *Request, s *Snapshot, harm bool) []Candidate {
 	if len(holders) == 0 {
 		return nil
 	}
-	e := newEstimator(q, s, holders)
-	e.selfish = !harm
+	e := estimator{q: q, s: s, selfish: !harm}
+	e.learn(holders)
 	var ranks [32]int64
 	if len(holders) > len(ranks) {
 		return e.chooseOfMany(holders)
@@ -46,17 +47,34 @@ func (e *estimator) chooseOfMany(holders []mesh.Holder) []Candidate {
 // holders.
 func (e *estimator) choose(holders []mesh.Holder, ranks []int64) []Candidate {
 	out := make([]Candidate, len(holders))
+	ranks = ranks[:len(out)]
 	n := 0
-	for i := range holders {
-		rank, reason := e.candidate(&holders[i], &out[n])
-		if reason == "" {
-			ranks[n] = int64(rank)
+	for i := range out {
+		share, reason := e.candidate(&holders[i], &out[i].Estimate)
+		if ranks[i] = refused; reason == "" {
+			ranks[i] = int64(math.Float64bits(share)) //nolint:gosec // its bits
 			n++
 		}
 	}
-	order(out[:n], ranks[:n])
+	// A second loop, because the sums of one candidate wait for each other, and
+	// those of several do not.
+	for i, r := range ranks {
+		if r != refused {
+			share := math.Float64frombits(uint64(r)) //nolint:gosec // its bits
+			t := spread(out[i].Estimate.total(e.seconds), share)
+			ranks[i] = max(int64(t), refused+1)
+		}
+	}
+	order(out, ranks)
+	for i := range out[:n] {
+		h := &holders[ranks[i]]
+		out[i].Member, out[i].Model = h.Member, h.Model
+	}
 	return out[:n]
 }
+
+// refused stands for the rank of a holder that is no candidate.
+const refused = math.MinInt64
 
 // nearTie is the share of a cost below which a difference means nothing: the
 // estimates are not better than that. Within it the choice is drawn, so that
@@ -66,16 +84,13 @@ func (e *estimator) choose(holders []mesh.Holder, ranks []int64) []Candidate {
 const nearTie = 0.1
 
 // spread is what a candidate is sorted by: its cost, raised by up to nearTie.
-// How much is drawn from the seed and the node's own id, so that equal seeds
+// The share of it is drawn from the seed and the node's own id, so that equal seeds
 // order near ties alike whoever asks and whoever else is there (rendezvous
 // hashing, Thaler and Ravishankar 1998): that is how the turns of a conversation
 // find one node from every entry, as long as its load allows it. For a request
 // that stands alone this node itself draws nothing: equal cost means no hop.
-func (e *estimator) spread(p *site, t time.Duration) time.Duration {
-	if p.self && e.q.Conversation == 0 {
-		return t
-	}
-	return t + time.Duration(float64(t)*nearTie*draw(e.s.Seed, p.hash))
+func spread(t time.Duration, share float64) time.Duration {
+	return t + time.Duration(float64(t)*nearTie*share)
 }
 
 // idHash is FNV-1a over an id.

@@ -16,47 +16,49 @@ import (
 // so that the site is worked out once for them and noted beside the member (see
 // [mesh.Holder]). What is noted never changes.
 type site struct {
-	member *mesh.Member
-	model  *mesh.Model
-	reason Reason // why it is no candidate, "" it is one
-
-	// What a choice reads of everybody.
+	// What a choice reads of everybody comes first, so that it is together.
+	member   *mesh.Member
+	outputs  float64 // tokens of the answers that its mean speaks for
+	answers  float64 // how many they are
+	model    *mesh.Model
 	hash     uint64 // of its id
-	mark     uint64 // one bit, see estimator.marked
-	outputs  float64
-	answers  float64 // that its mean answer speaks for; outputs is their tokens
-	class    hardware.Class
-	self     bool
-	network  time.Duration
-	load     time.Duration // cold load that the request has to wait for
 	decode   float64
 	prefill  float64
-	said     float64 // the owner's word on when a new one could start, as of its report
-	sharing  float64 // models on the device while the request runs there
-	batch    float64 // how much longer than alone a token takes in a full batch
-	slow     float64 // the same in the batch that there will be, and for the sharing
-	over     float64 // requests sent since the report that found no free slot
-	slots    float64
+	open     bool // it is a candidate
+	self     bool
+	prompt   bool // nothing puts a start off but what the owner said
 	harmless bool // to all who are there: nothing there is delayed
+	crowded  bool // busy models are among what is to be evicted
+	blocks   bool // somebody wants another model that this one is in the way of
+	stated   bool // the owner has given its word
+	reload   bool // loaded with another context
 
-	// What the harm to others is made of.
-	company  float64 // others in the batch
+	mark    uint64  // one bit, see estimator.marked
+	said    float64 // the owner's word on when a new one could start, as of its report
+	class   hardware.Class
+	network time.Duration
+	load    time.Duration // cold load that the request has to wait for
+	sharing float64       // models on the device while the request runs there
+	slow    float64       // how much longer than alone a token takes
+	company float64       // others in the batch
+
 	stalled  float64 // company, as slowed as it is
 	alone    float64 // slow without the sharing
+	slope    float64
+	models   float64 // on the device now, the request's own among them
 	prolongs float64 // what it takes away from others who compute, of its own time
-	again    float64 // what it costs to load the model back
 	lack     float64 // bytes to be evicted
-	crowded  bool    // busy models are among them
-	blocks   bool    // somebody wants another model that this one is in the way of
 
-	slope, cold      float64
+	reason           Reason  // why it is no candidate
+	batch            float64 // how much longer than alone a token takes in a full batch
+	over             float64 // requests sent since the report that found no free slot
+	slots            float64
+	cold             float64
 	need             float64 // bytes that the model takes when loaded
 	running, waiting float64 // requests of the model, by the report
 	unreported       float64 // ours since then
-	stated           bool    // the owner has given its word
 	resident         bool    // loaded, and with the context that the request needs
 	loading          bool    // on its way
-	reload           bool    // loaded with another context
 	context          int     // that it is loaded with, 0 unknown
 
 	near neighbours
@@ -174,10 +176,10 @@ func (p *site) measured(l *mesh.ModelLoad) {
 // derive works out the parts of the rule that take no more than the site.
 func (p *site) derive() {
 	n := &p.near
-	models := 1 + n.active // on the device
+	p.open, p.models = true, 1+n.active
 	p.lack = n.lack(p)
 	p.crowded = p.lack > n.idle
-	if p.sharing = models; p.crowded {
+	if p.sharing = p.models; p.crowded {
 		p.sharing = 1 // the busy ones will be gone
 	}
 	p.company = min(p.running+p.unreported, p.slots-1)
@@ -191,11 +193,9 @@ func (p *site) derive() {
 	if free := p.slots - p.running - p.waiting; free > 0 {
 		p.over = max(0, p.unreported-free+1)
 	}
-	p.stalled = p.company * models
+	p.prompt = p.over == 0 && !(p.reload && p.running > 0) && (p.stated || !p.crowded)
+	p.stalled = p.company * p.models
 	p.prolongs = 1 / (1 + p.running + p.waiting + p.unreported) * n.working
-	if p.reload {
-		p.again = p.cold * (1 + p.running + p.waiting)
-	}
 	p.blocks = p.resident && p.keepsAnyOut()
 	p.harmless = p.company == 0 && n.active == 0 && !p.blocks && !p.reload && p.lack <= 0
 }
@@ -213,10 +213,10 @@ func (p *site) coldLoad() float64 {
 	return p.cold
 }
 
-// start is the owner's word on when a new request could start, as of now.
+// start is what of the time that the owner said is left now.
 func (p *site) start(now time.Time) float64 {
-	if p.said == 0 || p.member.Heard.IsZero() {
-		return max(0, p.said)
+	if p.member.Heard.IsZero() {
+		return p.said
 	}
 	return max(0, p.said-max(0, now.Sub(p.member.Heard).Seconds()))
 }
