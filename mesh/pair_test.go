@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -153,5 +155,45 @@ func TestGarbageOnTheGossipPort(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Each announcement is news that every member sends on a dozen times, and member
+// lists are exchanged over and over while a mesh grows: only the first time a
+// node also announces that it joins. Serf's clock of membership counts them.
+func TestAJoinIsAnnouncedOnce(t *testing.T) {
+	meshes := pair(t, func(int, *Config) {}, func(int, *Mesh) {})
+	clock := func(m *Mesh) int {
+		n, err := strconv.Atoi(m.engine.Load().serf.Stats()["member_time"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	exchange := func(from, to *Mesh) {
+		t.Helper()
+		if err := from.engine.Load().join(to.Addr()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	calm := clock(meshes[0])
+	exchange(meshes[0], meshes[1]) // which did not join before
+	if clock(meshes[0]) == calm {
+		t.Fatal("the first one is not announced")
+	}
+	// Who has heard of an announcement is as far as who made it.
+	deadline := time.Now().Add(time.Minute)
+	for heard := time.NewTicker(10 * time.Millisecond); clock(meshes[1]) < clock(meshes[0]); <-heard.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("the announcement is not heard: %d, %d", clock(meshes[0]), clock(meshes[1]))
+		}
+	}
+	before := []int{clock(meshes[0]), clock(meshes[1])}
+	for range 3 {
+		exchange(meshes[0], meshes[1])
+		exchange(meshes[1], meshes[0])
+	}
+	if after := []int{clock(meshes[0]), clock(meshes[1])}; !slices.Equal(before, after) {
+		t.Errorf("announced again: %d, then %d", before, after)
 	}
 }
