@@ -250,6 +250,7 @@ func (n *node) ended(j *job) {
 	}
 	n.dirty = true
 	now := moment(n.dev.now)
+	n.gate.Progress(now, t.entry, int(j.output))
 	together, others := n.gate.Leave(now, t.entry, true)
 	delete(n.s.tickets, t.entry)
 	n.rates.Observe(t.r.key, backend.Sample{

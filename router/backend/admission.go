@@ -19,6 +19,7 @@ type Admission struct {
 	state    *State
 	draining bool
 	running  []*Entry
+	clocks   map[string]clock // by runner; they outlive it
 	decided  []*Entry
 	told     []*Entry // by the last Settle: its memory is used again
 	seq      uint64
@@ -35,7 +36,7 @@ type Admission struct {
 // NewAdmission makes an Admission that knows nothing of Ollama yet and admits
 // whatever comes.
 func NewAdmission(l Limits) *Admission {
-	a := &Admission{given: l}
+	a := &Admission{given: l, clocks: make(map[string]clock)}
 	a.board = board{runners: make(map[string]*runner), limits: &a.given}
 	a.SetLimits(l)
 	return a
@@ -173,7 +174,7 @@ func (a *Admission) runnerFor(w Work) *runner {
 	}
 	m := a.state.Model(w.Key)
 	r.slots = a.state.Slots(w.Key, a.parallel())
-	r.speed = a.speed(w.Key, m)
+	r.speed = a.speed(w.Key, m).checked(a.clocks[id])
 	return r
 }
 
@@ -241,6 +242,9 @@ func (a *Admission) Leave(now time.Time, e *Entry, ok bool) (together, others fl
 	if took := now.Sub(e.started).Seconds(); took > 0 {
 		together, others = (r.area-e.area)/took, (a.busyArea-e.busy)/took-1
 	}
+	if ok {
+		a.time(now, e, max(together, 1), max(others, 0))
+	}
 	switch {
 	case ok || e.chunks > 0:
 		r.loading, r.resident = false, true
@@ -266,6 +270,7 @@ func (a *Admission) Progress(now time.Time, e *Entry, chunks int) {
 		return
 	}
 	a.wrote(e, chunks)
+	e.pieces = chunks
 	if e.first.IsZero() {
 		e.first = now
 		if r := a.runners[e.runner]; r.loading {
@@ -353,7 +358,7 @@ func (a *Admission) resize() {
 	for id, r := range a.runners {
 		key := a.keyOf(id)
 		r.slots = a.state.Slots(key, a.parallel())
-		r.speed = a.speed(key, a.state.Model(key))
+		r.speed = a.speed(key, a.state.Model(key)).checked(a.clocks[id])
 	}
 }
 

@@ -24,7 +24,8 @@ type Entry struct {
 	cold    bool // its start loads the model
 	area    float64
 	busy    float64
-	chunks  int
+	chunks  int       // tokens of its answer, or pieces where those are not known
+	pieces  int       // that have come
 	first   time.Time // when the first piece came
 
 	refused *Refused

@@ -22,7 +22,8 @@ type ModelOccupancy struct {
 	Loading                 bool
 	Start                   time.Duration // until a new interactive request could start
 	Rate                    float64       // requests per second of late
-	Touched                 time.Time     // when a request of this node last began or ended; zero never
+	clock                   clock
+	Touched                 time.Time // when a request of this node last began or ended; zero never
 }
 
 // Occupancy describes the given models, and all that run or wait.
@@ -50,7 +51,7 @@ func (a *Admission) Occupancy(now time.Time, keys []string) Occupancy {
 	starts := a.Starts(now, keys)
 	for _, key := range keys {
 		id := a.idOf(key)
-		m := ModelOccupancy{Slots: a.state.Slots(key, o.Parallel), Start: starts[key]}
+		m := ModelOccupancy{Slots: a.state.Slots(key, o.Parallel), Start: starts[key], clock: a.clocks[id]}
 		if r := a.runners[id]; r != nil {
 			m.Slots, m.Running, m.Touched = r.slots, r.running, r.touched
 			m.Loading, m.Rate = r.loading, r.rateAt(now)

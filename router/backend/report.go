@@ -113,7 +113,7 @@ func modelLoad(f Facts, key string) mesh.ModelLoad {
 		l.Partial, l.Alias = r.partial(), r.Key != key
 	}
 	if m := f.State.Model(key); m != nil && f.Speed != nil {
-		v := f.Speed(m.Digest)
+		v := f.Speed(m.Digest).checked(g.clock)
 		l.Decode, l.Prefill, l.Slope = round(v.Decode), round(v.Prefill), round(v.Slope)
 		l.Cold, l.Output, l.Samples = round(v.Cold), round(v.Output), v.Samples
 		if l.SizeVRAM == 0 && l.Size == 0 {
