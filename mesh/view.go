@@ -4,7 +4,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -17,9 +16,6 @@ type View struct {
 
 	members []*Member
 	roster  *roster // shared by Views between which only loads and paths changed
-
-	mu      sync.Mutex
-	holders map[string][]Holder // those asked for so far
 }
 
 // Holder is a member with a model on its disk.
@@ -37,7 +33,19 @@ type Holder struct {
 type roster struct {
 	self  int // in the list; -1 nowhere
 	index map[NodeID]int
-	held  map[string][]held
+	held  map[string]*shelf
+}
+
+// shelf is who has one model.
+type shelf struct {
+	held []held
+	last atomic.Pointer[holders] // of the newest View that was asked
+}
+
+// holders are those of one model as one View shows them.
+type holders struct {
+	view *View
+	list []Holder
 }
 
 type held struct {
@@ -53,7 +61,7 @@ type held struct {
 func NewView(generation uint64, at time.Time, members []*Member) *View {
 	slices.SortFunc(members, func(a, b *Member) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	uniqueNames(members)
-	r := &roster{self: -1, index: make(map[NodeID]int, len(members)), held: make(map[string][]held)}
+	r := &roster{self: -1, index: make(map[NodeID]int, len(members)), held: make(map[string]*shelf)}
 	for i, m := range members {
 		r.index[m.ID] = i
 		if m.Self {
@@ -64,7 +72,12 @@ func NewView(generation uint64, at time.Time, members []*Member) *View {
 		}
 		for j := range m.Card.Catalog {
 			model := &m.Card.Catalog[j]
-			r.held[model.Key] = append(r.held[model.Key], held{by: i, model: model})
+			of := r.held[model.Key]
+			if of == nil {
+				of = new(shelf)
+				r.held[model.Key] = of
+			}
+			of.held = append(of.held, held{by: i, model: model})
 		}
 	}
 	return &View{Generation: generation, At: at, members: members, roster: r}
@@ -145,25 +158,23 @@ func (v *View) Lookup(name string) (*Member, bool) {
 // Holders lists the alive members that have the model on disk, by its
 // canonical name. The slice belongs to the View.
 func (v *View) Holders(key string) []Holder {
-	list := v.roster.held[key]
-	if len(list) == 0 {
+	of := v.roster.held[key]
+	if of == nil {
 		return nil
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if found, ok := v.holders[key]; ok {
-		return found
+	last := of.last.Load()
+	if last != nil && last.view == v {
+		return last.list
 	}
-	out := make([]Holder, len(list))
+	list := make([]Holder, len(of.held))
 	for i := range list {
-		h := &list[i]
-		out[i] = Holder{Member: v.members[h.by], Model: h.model, Note: &h.note}
+		h := &of.held[i]
+		list[i] = Holder{Member: v.members[h.by], Model: h.model, Note: &h.note}
 	}
-	if v.holders == nil {
-		v.holders = make(map[string][]Holder)
+	if last == nil || last.view.Generation <= v.Generation {
+		of.last.Store(&holders{v, list})
 	}
-	v.holders[key] = out
-	return out
+	return list
 }
 
 // Models lists the canonical names of all models in the mesh, sorted.

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -19,17 +20,25 @@ import (
 // conversation's hash, as far as costs are near; see [spread].
 type warmth struct {
 	mu            sync.Mutex
-	recent, older map[uint64]warm  // by the hash of the whole prompt
-	given         map[runnerAt]int // answers
+	recent, older map[uint64]warm // by the hash of the whole prompt
+	origins       map[runnerAt]*origin
 }
 
 // warm is one prompt in a cache.
 type warm struct {
-	at          runnerAt
+	at          *origin
 	incarnation uint64
 	heard       time.Time // the report that the answer came after
 	answer      int       // number of the answer, of all that the runner gave through here
 }
+
+// origin is what has come from a model on a node through here.
+type origin struct {
+	runnerAt
+	given int // answers
+}
+
+func (o *origin) is(c Cached) bool { return c.Node == o.node }
 
 // runnerAt is a model on a node.
 type runnerAt struct {
@@ -46,23 +55,20 @@ const lookLag = 2 * time.Second
 const maxWarm = 4096
 
 // cached says how many tokens of q's prompt nodes are believed to hold.
-func (w *warmth) cached(q *Request, v *mesh.View) map[mesh.NodeID]int {
+func (w *warmth) cached(q *Request, v *mesh.View) []Cached {
 	if len(q.Prefixes) == 0 || len(q.PrefixTokens) != len(q.Prefixes) {
 		return nil
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var out map[mesh.NodeID]int
+	var out []Cached
 	for n := range q.Prefixes {
 		i := len(q.Prefixes) - 1 - n
 		x, ok := w.of(q.Prefixes[i])
-		if !ok || x.at.key != q.Key || out[x.at.node] > 0 || !w.holds(x, v) {
+		if !ok || x.at.key != q.Key || q.PrefixTokens[i] <= 0 || slices.ContainsFunc(out, x.at.is) || !x.holds(v) {
 			continue
 		}
-		if out == nil {
-			out = make(map[mesh.NodeID]int)
-		}
-		out[x.at.node] = q.PrefixTokens[i]
+		out = append(out, Cached{x.at.node, q.PrefixTokens[i]})
 	}
 	return out
 }
@@ -85,16 +91,16 @@ func (w *warmth) cachedAt(node mesh.NodeID, q *Request, v *mesh.View) int {
 	defer w.mu.Unlock()
 	for n := range q.Prefixes {
 		i := len(q.Prefixes) - 1 - n
-		if x, ok := w.of(q.Prefixes[i]); ok && x.at == (runnerAt{node, q.Key}) && w.holds(x, v) && q.PrefixTokens[i] > 0 {
+		if x, ok := w.of(q.Prefixes[i]); ok && x.at.node == node && x.at.key == q.Key && x.holds(v) && q.PrefixTokens[i] > 0 {
 			return q.PrefixTokens[i]
 		}
 	}
 	return 0
 }
 
-// holds reports whether the cache that x was in can still be there. w.mu is
-// held.
-func (w *warmth) holds(x warm, v *mesh.View) bool {
+// holds reports whether the cache that x was in can still be there. The lock of
+// its warmth is held.
+func (x *warm) holds(v *mesh.View) bool {
 	m, ok := v.Member(x.at.node)
 	if !ok || m.Load == nil || m.Load.Incarnation != x.incarnation {
 		return false
@@ -105,7 +111,7 @@ func (w *warmth) holds(x warm, v *mesh.View) bool {
 	} else if m.Heard.Sub(x.heard) > lookLag {
 		return false
 	}
-	return w.given[x.at]-x.answer < slots
+	return x.at.given-x.answer < slots
 }
 
 // answers notes that m has read q's prompt: its answer begins. It returns how many
@@ -116,18 +122,22 @@ func (w *warmth) answers(q *Request, m *mesh.Member, v *mesh.View) (believed int
 		return 0
 	}
 	believed = w.cachedAt(m.ID, q, v)
-	at := runnerAt{m.ID, q.Key}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.recent) >= maxWarm || w.recent == nil {
 		w.recent, w.older = make(map[uint64]warm), w.recent
 	}
-	if len(w.given) >= maxWarm || w.given == nil {
-		w.given = make(map[runnerAt]int)
+	if len(w.origins) >= maxWarm || w.origins == nil {
+		w.origins = make(map[runnerAt]*origin)
 		w.recent, w.older = make(map[uint64]warm), nil
 	}
-	w.given[at]++
-	w.recent[q.Prefixes[len(q.Prefixes)-1]] = warm{at, m.Load.Incarnation, m.Heard, w.given[at]}
+	at := w.origins[runnerAt{m.ID, q.Key}]
+	if at == nil {
+		at = &origin{runnerAt: runnerAt{m.ID, q.Key}}
+		w.origins[at.runnerAt] = at
+	}
+	at.given++
+	w.recent[q.Prefixes[len(q.Prefixes)-1]] = warm{at, m.Load.Incarnation, m.Heard, at.given}
 	return believed
 }
 
@@ -137,12 +147,16 @@ func (w *warmth) answered(q *Request, m *mesh.Member, believed int, u wire.Usage
 	if believed == 0 || !readInFull(m.Load.Model(q.Key), believed, u) {
 		return
 	}
-	at, last := runnerAt{m.ID, q.Key}, q.Prefixes[len(q.Prefixes)-1]
+	last := q.Prefixes[len(q.Prefixes)-1]
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.given[at] += 1 << 16
+	at := w.origins[runnerAt{m.ID, q.Key}]
+	if at == nil {
+		return // forgotten since
+	}
+	at.given += 1 << 16
 	if x, ok := w.recent[last]; ok && x.at == at {
-		x.answer = w.given[at]
+		x.answer = at.given
 		w.recent[last] = x
 	}
 }

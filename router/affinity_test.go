@@ -49,7 +49,7 @@ func TestWarmthIsBelievedAsLongAsTheCacheCanBeThere(t *testing.T) {
 		answered(w, &first, m, v, wire.Usage{PromptTokens: 410, PromptDuration: 4 * time.Second})
 		c.later(w, m, v)
 		_, v = node(c.load)
-		if got := w.cached(&next, v)["a"]; got != c.want {
+		if got := (&Snapshot{Cached: w.cached(&next, v)}).cached("a"); got != c.want {
 			t.Errorf("%s: %d tokens believed cached, want %d", c.name, got, c.want)
 		}
 	}
@@ -60,8 +60,8 @@ func TestWarmthIsBelievedAsLongAsTheCacheCanBeThere(t *testing.T) {
 	m, _ = node(func(l *mesh.Load) { l.Models[0].Resident = false })
 	m.Heard = m.Heard.Add(lookLag + 1)
 	v = mesh.NewView(2, time.Time{}, []*mesh.Member{m})
-	if got := w.cached(&next, v)["a"]; got != 0 {
-		t.Errorf("the model was unloaded: %d tokens believed cached", got)
+	if got := w.cached(&next, v); got != nil {
+		t.Errorf("the model was unloaded: %v tokens believed cached", got)
 	}
 }
 

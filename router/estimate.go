@@ -57,13 +57,13 @@ func (e *estimator) begin() {
 		e.age = max(0, s.Now.Sub(q.Arrived))
 		e.seconds = e.age.Seconds()
 	}
-	for id := range s.Outstanding {
-		e.marked |= mark(id)
+	for i := range s.Outstanding {
+		e.marked |= mark(s.Outstanding[i].Node)
+	}
+	for i := range s.Cached {
+		e.marked |= mark(s.Cached[i].Node)
 	}
 	for id := range s.Trouble {
-		e.marked |= mark(id)
-	}
-	for id := range s.Cached {
 		e.marked |= mark(id)
 	}
 }
@@ -82,32 +82,35 @@ func mark(id mesh.NodeID) uint64 {
 // candidate. share is what spread draws.
 func (e *estimator) candidate(h *mesh.Holder, est *Estimate) (share float64, reason Reason) {
 	p := siteOf(h)
-	if (e.q.Context > 0 || e.marked&p.mark != 0) && e.particular(p) {
-		return e.candidateNow(h, est)
+	if e.q.Context > 0 || e.marked&p.mark != 0 {
+		return e.candidateNow(h, p, est)
 	}
 	return e.fill(p, est)
 }
 
-// particular reports whether the site is not to this request what it is to any.
-func (e *estimator) particular(p *site) bool {
+// candidateNow is candidate where the request, or others of this router's, may
+// make the site p another one.
+func (e *estimator) candidateNow(h *mesh.Holder, p *site, est *Estimate) (share float64, reason Reason) {
 	if !p.open && p.reason != ReasonTooBig {
-		return false
+		return 0, p.reason
 	}
-	if e.q.Context > 0 {
-		if want := wanted(e.q.Context, p.model); !p.resident || want > 0 && p.context > 0 && want != p.context {
-			return true
-		}
+	var sent []Sent
+	cached := false
+	if e.marked&p.mark != 0 {
+		sent, cached = e.s.sent(p.member.ID), e.s.cached(p.member.ID) > 0
 	}
-	return e.marked&p.mark != 0 && (e.s.Cached[p.member.ID] > 0 || len(e.s.Outstanding[p.member.ID]) > 0)
-}
-
-// candidateNow is candidate where the request, or others of this router's, make
-// the site another one.
-func (e *estimator) candidateNow(h *mesh.Holder, est *Estimate) (share float64, reason Reason) {
-	var p site
-	id := h.Member.ID
-	p.learn(h, e.q.Context, e.s.Cached[id] > 0, e.s.Outstanding[id])
-	return e.fill(&p, est)
+	var now site
+	switch {
+	case !p.suits(e.q.Context) || cached && !p.resident && !p.reload:
+		now.learn(h, e.q.Context, cached, sent)
+	case len(sent) > 0 && p.open:
+		now = *p
+		now.send(sent)
+		now.derive()
+	default:
+		return e.fill(p, est)
+	}
+	return e.fill(&now, est)
 }
 
 func (e *estimator) fill(p *site, est *Estimate) (share float64, reason Reason) {
@@ -126,7 +129,7 @@ func (e *estimator) fill(p *site, est *Estimate) (share float64, reason Reason) 
 func (e *estimator) estimate(p *site, est *Estimate) {
 	prompt := float64(e.q.PromptTokens)
 	if e.marked&p.mark != 0 {
-		prompt = max(0, prompt-float64(e.s.Cached[p.member.ID]))
+		prompt = max(0, prompt-float64(e.s.cached(p.member.ID)))
 		est.Trouble = e.s.Trouble[p.member.ID]
 	}
 	reading, writing := prompt/p.prefill, e.output/p.decode // of a lone request

@@ -3,6 +3,7 @@ package router
 import (
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,7 +15,8 @@ import (
 // so that the simulator keeps the same books; it is safe for concurrent use.
 type Ledger struct {
 	mu      sync.Mutex
-	sent    map[mesh.NodeID][]*Work
+	sent    map[mesh.NodeID]*outbox
+	works   int // in all outboxes
 	trouble map[mesh.NodeID]trouble
 }
 
@@ -47,31 +49,39 @@ const settle = 150 * time.Millisecond
 
 // NewLedger makes an empty Ledger.
 func NewLedger() *Ledger {
-	return &Ledger{sent: map[mesh.NodeID][]*Work{}, trouble: map[mesh.NodeID]trouble{}}
+	return &Ledger{sent: map[mesh.NodeID]*outbox{}, trouble: map[mesh.NodeID]trouble{}}
+}
+
+// outbox is what is on its way to one node.
+type outbox struct {
+	node  mesh.NodeID
+	works []*Work
 }
 
 // Dispatch notes w as sent to node; the caller calls done once.
 func (l *Ledger) Dispatch(node mesh.NodeID, w Work) (done func()) {
 	entry := &w
 	l.mu.Lock()
-	l.sent[node] = append(l.sent[node], entry)
+	box := l.sent[node]
+	if box == nil {
+		box = &outbox{node: node}
+		l.sent[node] = box
+	}
+	box.works = append(box.works, entry)
+	l.works++
 	l.mu.Unlock()
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		list := l.sent[node]
-		for i, e := range list {
-			if e == entry {
-				list[i] = list[len(list)-1]
-				list[len(list)-1] = nil
-				list = list[:len(list)-1]
-				break
-			}
+		i, last := slices.Index(box.works, entry), len(box.works)-1
+		if i < 0 {
+			return
 		}
-		if len(list) == 0 && len(l.sent) > maxEmpty {
+		box.works[i], box.works[last] = box.works[last], nil
+		box.works = box.works[:last]
+		l.works--
+		if last == 0 && len(l.sent) > maxEmpty {
 			delete(l.sent, node)
-		} else {
-			l.sent[node] = list
 		}
 	}
 }
@@ -82,37 +92,34 @@ const maxEmpty = 1024
 
 // Outstanding counts, by node and model, the work that the node's own report
 // cannot have counted yet.
-func (l *Ledger) Outstanding(v *mesh.View) map[mesh.NodeID][]Sent {
+func (l *Ledger) Outstanding(v *mesh.View) []Sent {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var out map[mesh.NodeID][]Sent
-	for id, list := range l.sent {
-		if len(list) == 0 {
+	if l.works == 0 {
+		return nil
+	}
+	var out []Sent
+	for _, box := range l.sent {
+		if len(box.works) == 0 {
 			continue
 		}
 		var since time.Time // what was sent before it is counted
-		if m, ok := v.Member(id); ok {
+		if m, ok := v.Member(box.node); ok {
 			since = m.Heard.Add(-settle)
 		}
-		var late []Sent
-		for _, w := range list {
+		begin := len(out)
+		for _, w := range box.works {
 			if !since.Before(w.Sent) {
 				continue
 			}
-			if i := slices.IndexFunc(late, func(s Sent) bool { return s.Key == w.Key }); i >= 0 {
-				late[i].N++
+			if i := slices.IndexFunc(out[begin:], func(s Sent) bool { return s.Key == w.Key }); i >= 0 {
+				out[begin+i].N++
 			} else {
-				late = append(late, Sent{w.Key, 1})
+				out = append(out, Sent{box.node, w.Key, 1})
 			}
 		}
-		if len(late) == 0 {
-			continue
-		}
-		if out == nil {
-			out = make(map[mesh.NodeID][]Sent)
-		}
-		out[id] = late
 	}
+	slices.SortStableFunc(out, func(a, b Sent) int { return strings.Compare(string(a.Node), string(b.Node)) })
 	return out
 }
 

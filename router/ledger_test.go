@@ -16,14 +16,14 @@ func TestOutstandingUntilTheNodeHasReported(t *testing.T) {
 	first := l.Dispatch("a", Work{Key: "m", Sent: start})
 	second := l.Dispatch("a", Work{Key: "n", Sent: start.Add(time.Second)})
 
-	if got := l.Outstanding(view(start))["a"]; len(got) != 2 {
+	if got := l.Outstanding(view(start)); len(got) != 2 {
 		t.Errorf("before any report: %d outstanding, want 2", len(got))
 	}
-	if got := l.Outstanding(view(start.Add(settle)))["a"]; len(got) != 1 || got[0].Key != "n" {
+	if got := l.Outstanding(view(start.Add(settle))); len(got) != 1 || got[0].Key != "n" {
 		t.Errorf("after a report that counts the first: %v, want only n", got)
 	}
 	second()
-	if got := l.Outstanding(view(start))["a"]; len(got) != 1 || got[0].Key != "m" {
+	if got := l.Outstanding(view(start)); len(got) != 1 || got[0].Key != "m" {
 		t.Errorf("after the second ended: %v, want only m", got)
 	}
 	first()

@@ -1,6 +1,8 @@
 package router
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
@@ -45,25 +47,56 @@ type Work struct {
 
 // Sent is how many requests for a model are on their way to a node.
 type Sent struct {
-	Key string
-	N   int
+	Node mesh.NodeID
+	Key  string
+	N    int
+}
+
+// Cached is how many tokens of a prompt a node is believed to have in its KV
+// cache.
+type Cached struct {
+	Node   mesh.NodeID
+	Tokens int // above 0
 }
 
 // Snapshot is everything that Select looks at, gathered once per request.
 type Snapshot struct {
 	*mesh.View
 	Now time.Time
-	// Outstanding corrects stale reports by what this router itself has sent.
-	Outstanding map[mesh.NodeID][]Sent
+	// Outstanding corrects stale reports by what this router itself has sent;
+	// sorted by node.
+	Outstanding []Sent
 	// Trouble is the expected cost of a node's recent failures: added to its
 	// estimate, so that a node that fails fast does not look idle.
 	Trouble map[mesh.NodeID]time.Duration
-	// Cached says how many prompt tokens of the request a node is believed to
-	// have in its KV cache.
-	Cached map[mesh.NodeID]int
+	// Cached is where the beginning of the prompt is; a node once.
+	Cached []Cached
 	// Seed makes the choice among near ties: a draw per request, or the
 	// conversation, so that all its turns draw alike at every entry.
 	Seed uint64
+}
+
+// sent is what is on its way to a node.
+func (s *Snapshot) sent(to mesh.NodeID) []Sent {
+	i, ok := slices.BinarySearchFunc(s.Outstanding, to, func(x Sent, id mesh.NodeID) int { return strings.Compare(string(x.Node), string(id)) })
+	if !ok {
+		return nil
+	}
+	n := i
+	for n < len(s.Outstanding) && s.Outstanding[n].Node == to {
+		n++
+	}
+	return s.Outstanding[i:n]
+}
+
+// cached is how much of the prompt a node has.
+func (s *Snapshot) cached(at mesh.NodeID) int {
+	for i := range s.Cached {
+		if s.Cached[i].Node == at {
+			return s.Cached[i].Tokens
+		}
+	}
+	return 0
 }
 
 // Estimate is what a request is expected to cost on one node.

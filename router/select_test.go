@@ -188,7 +188,7 @@ func TestCachedPromptSavesItsReading(t *testing.T) {
 	}
 	s := router.Snapshot{View: meshtest.View(holder("a", load), holder("b", load)), Now: meshtest.Epoch}
 	for _, name := range []string{"a", "b"} {
-		s.Cached = map[mesh.NodeID]int{meshtest.ID(name): 2800}
+		s.Cached = []router.Cached{{Node: meshtest.ID(name), Tokens: 2800}}
 		if got := chosen(t, router.Request{Key: "m:latest", PromptTokens: 3000}, s); got != meshtest.ID(name) {
 			t.Errorf("not placed where the prompt is")
 		}

@@ -122,16 +122,32 @@ func (p *site) learn(h *mesh.Holder, context int, cached bool, sent []Sent) {
 		return
 	}
 	p.near.look(m, l)
-	for _, w := range sent {
-		if w.Key == h.Model.Key {
+	p.send(sent)
+	p.derive()
+}
+
+// send counts in what is on its way there.
+func (p *site) send(sent []Sent) {
+	for i := range sent {
+		w := &sent[i]
+		if w.Key == p.model.Key {
 			p.unreported += float64(w.N)
 			continue
 		}
 		for range w.N {
-			p.near.add(m, w.Key)
+			p.near.add(p.member, w.Key)
 		}
 	}
-	p.derive()
+}
+
+// suits reports whether the site is the same for a request with this context as
+// for one that leaves it open.
+func (p *site) suits(context int) bool {
+	if context == 0 {
+		return true
+	}
+	want := wanted(context, p.model)
+	return p.resident && (want == 0 || p.context == 0 || want == p.context)
 }
 
 // unfit is why h can be no candidate, whatever the model needs.

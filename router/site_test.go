@@ -41,8 +41,8 @@ func TestASiteKeepsWhatIsNoted(t *testing.T) {
 	plain := Snapshot{View: v, Now: v.At}
 	want := Select(q, plain)[0].Estimate
 	sent := plain
-	sent.Outstanding = map[mesh.NodeID][]Sent{m.ID: {{Key: "m:7b", N: 5}}}
-	sent.Cached = map[mesh.NodeID]int{m.ID: 50}
+	sent.Outstanding = []Sent{{Node: m.ID, Key: "m:7b", N: 5}}
+	sent.Cached = []Cached{{m.ID, 50}}
 	if got := Select(q, sent)[0].Estimate; got == want {
 		t.Error("five requests on their way and a warm cache make no difference")
 	}

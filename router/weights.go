@@ -39,6 +39,9 @@ func (w Weights) same(o Weights) bool {
 // before those with other ones, from the newest to the oldest. An answer that
 // has begun goes on nowhere but on its own.
 func oneModel(q *Request, cs []Candidate, holders []mesh.Holder) []Candidate {
+	if !q.Begun && alike(holders) {
+		return cs
+	}
 	var versions []*mesh.Model // one of each, newest first
 	for _, h := range holders {
 		if h.Model.Remote == "" {
@@ -61,6 +64,23 @@ func oneModel(q *Request, cs []Candidate, holders []mesh.Holder) []Candidate {
 	}
 	slices.SortStableFunc(cs, func(a, b Candidate) int { return a.version - b.version })
 	return cs
+}
+
+// alike reports whether all have the same weights.
+func alike(holders []mesh.Holder) bool {
+	var newest *mesh.Model // as addVersion would keep it
+	for i := range holders {
+		switch m := holders[i].Model; {
+		case m.Remote != "" || m == newest:
+		case newest == nil:
+			newest = m
+		case !weightsOf(newest).same(weightsOf(m)):
+			return false
+		case m.Modified.After(newest.Modified):
+			newest = m
+		}
+	}
+	return true
 }
 
 // addVersion puts m among versions, in the place of its time: of equal weights
