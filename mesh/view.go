@@ -14,8 +14,9 @@ type View struct {
 	Generation uint64    // grows with every published View
 	At         time.Time // when it was built, our clock
 
-	members []*Member
-	roster  *roster // shared by Views between which only loads and paths changed
+	members  []*Member
+	roster   *roster // shared by Views between which only loads and paths changed
+	troubled atomic.Pointer[[]*Member]
 }
 
 // Holder is a member with a model on its disk.
@@ -39,6 +40,7 @@ type roster struct {
 // shelf is who has one model.
 type shelf struct {
 	held []held
+	note atomic.Value
 	last atomic.Pointer[holders] // of the newest View that was asked
 }
 
@@ -174,6 +176,32 @@ func (v *View) Holders(key string) []Holder {
 	if last == nil || last.view.Generation <= v.Generation {
 		of.last.Store(&holders{v, list})
 	}
+	return list
+}
+
+// Note is for what the router works out of which models the name stands for; nil
+// where nobody has it. It lasts as long as nobody's models change, over many
+// Views.
+func (v *View) Note(key string) *atomic.Value {
+	if of := v.roster.held[key]; of != nil {
+		return &of.note
+	}
+	return nil
+}
+
+// Troubled lists the members whose last report says that they fail; see
+// [Load.Trouble]. The slice belongs to the View.
+func (v *View) Troubled() []*Member {
+	if known := v.troubled.Load(); known != nil {
+		return *known
+	}
+	var list []*Member
+	for _, m := range v.members {
+		if m.Load != nil && m.Load.Trouble != 0 {
+			list = append(list, m)
+		}
+	}
+	v.troubled.Store(&list)
 	return list
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,22 +19,21 @@ type pictures struct{ view *mesh.View }
 func (p *pictures) View() *mesh.View                { return p.view }
 func (p *pictures) Observe(mesh.NodeID, *mesh.Load) {}
 
-// What a small request pays for its choice at an ingress of two members, beside
-// the choice itself: a new View comes with every answer, a few other requests are
-// on their way, the conversation is known.
+// What a request pays at its ingress for a choice and what belongs to it: a new
+// View comes with every answer, others may be on their way, the conversation is
+// known.
 func BenchmarkChoice(b *testing.B) {
-	for _, busy := range []int{0, 16} {
-		b.Run(fmt.Sprintf("%d-on-their-way", busy), func(b *testing.B) {
-			member := func(name string, running int) *mesh.Member {
-				m := meshtest.Member(name, meshtest.Models("m:7b", "n:7b"), meshtest.LoadOf(func(l *mesh.Load) {
-					l.Models = []mesh.ModelLoad{{Key: "m:7b", Resident: true, Size: 4 << 30, Slots: 4, Running: running, Decode: 30, Prefill: 500, Samples: 9, Output: 100}}
+	for _, c := range []struct{ members, busy int }{{2, 0}, {2, 16}, {500, 16}} {
+		b.Run(fmt.Sprintf("%d-members-%d-on-their-way", c.members, c.busy), func(b *testing.B) {
+			members := make([]*mesh.Member, c.members)
+			for i := range members {
+				members[i] = meshtest.Member(fmt.Sprint("node-", i), meshtest.Models("m:7b", "n:7b"), meshtest.LoadOf(func(l *mesh.Load) {
+					l.Models = []mesh.ModelLoad{{Key: "m:7b", Resident: true, Size: 4 << 30, Slots: 4, Running: i % 3, Decode: 30, Prefill: 500, Samples: 9, Output: 100}}
 				}))
-				m.Heard, m.Since = time.Now(), time.Now()
-				return m
+				members[i].Heard, members[i].Since = time.Now(), time.Now()
 			}
-			here := member("here", 0)
-			here.Self = true
-			views := [2]*mesh.View{meshtest.View(here, member("there", 1)), meshtest.View(here, member("there", 2))}
+			members[0].Self = true
+			views := [2]*mesh.View{meshtest.View(slices.Clone(members)...), meshtest.View(members...)}
 			p := &pictures{view: views[0]}
 			r, err := New(Config{Mesh: p, Backend: nowhere{}, Peers: nowhere{}})
 			if err != nil {
@@ -43,9 +43,8 @@ func BenchmarkChoice(b *testing.B) {
 				ID: "01JD5Q8W7G", Key: "m:7b", PromptTokens: 100, Prefixes: []uint64{1, 2, 3}, PrefixTokens: []int{20, 60, 100},
 				Conversation: 1, Arrived: time.Now(),
 			}
-			at := views[0].Members()[1].ID
-			for range busy {
-				r.ledger.Dispatch(at, Work{Key: "m:7b", Sent: time.Now().Add(time.Hour)})
+			for i := range c.busy {
+				r.ledger.Dispatch(views[0].Members()[i%c.members].ID, Work{Key: "m:7b", Sent: time.Now().Add(time.Hour)})
 			}
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {

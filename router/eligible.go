@@ -32,7 +32,7 @@ func eligibleFor(q *Request, s *Snapshot, policy Policy) []Candidate {
 	case q.Cloud:
 		return newEnough(cloudCandidates(q, s), q.Since)
 	}
-	return oneModel(q, newEnough(policy(*q, *s), q.Since), s.Holders(q.Key))
+	return oneModel(q, newEnough(policy(*q, *s), q.Since), s.View)
 }
 
 // nearest orders the holders for a question about a model, which needs neither

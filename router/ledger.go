@@ -180,8 +180,8 @@ func reborn(m *mesh.Member, at time.Time) bool {
 // admitted is what nodes say of their own failures, as old as their reports are.
 func admitted(v *mesh.View, now time.Time) map[mesh.NodeID]time.Duration {
 	var out map[mesh.NodeID]time.Duration
-	for _, m := range v.Members() {
-		if m.Load == nil || m.Load.Trouble == 0 || m.Self {
+	for _, m := range v.Troubled() {
+		if m.Self {
 			continue
 		}
 		left := min(time.Duration(m.Load.Trouble)*time.Second, troubleMax) - now.Sub(m.Heard)

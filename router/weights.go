@@ -38,16 +38,8 @@ func (w Weights) same(o Weights) bool {
 // oneModel moves the nodes with the weights that q is to have to the front,
 // before those with other ones, from the newest to the oldest. An answer that
 // has begun goes on nowhere but on its own.
-func oneModel(q *Request, cs []Candidate, holders []mesh.Holder) []Candidate {
-	if !q.Begun && alike(holders) {
-		return cs
-	}
-	var versions []*mesh.Model // one of each, newest first
-	for _, h := range holders {
-		if h.Model.Remote == "" {
-			versions = addVersion(versions, h.Model)
-		}
-	}
+func oneModel(q *Request, cs []Candidate, v *mesh.View) []Candidate {
+	versions := copiesOf(v, q.Key)
 	if len(versions) < 2 && !q.Begun {
 		return cs
 	}
@@ -66,21 +58,23 @@ func oneModel(q *Request, cs []Candidate, holders []mesh.Holder) []Candidate {
 	return cs
 }
 
-// alike reports whether all have the same weights.
-func alike(holders []mesh.Holder) bool {
-	var newest *mesh.Model // as addVersion would keep it
-	for i := range holders {
-		switch m := holders[i].Model; {
-		case m.Remote != "" || m == newest:
-		case newest == nil:
-			newest = m
-		case !weightsOf(newest).same(weightsOf(m)):
-			return false
-		case m.Modified.After(newest.Modified):
-			newest = m
+// copiesOf lists one model of each weights that a name stands for, newest first.
+// It is the same for all Views of a roster, and worked out once for it.
+func copiesOf(v *mesh.View, key string) (versions []*mesh.Model) {
+	note := v.Note(key)
+	if note == nil {
+		return nil
+	}
+	if known, ok := note.Load().([]*mesh.Model); ok {
+		return known
+	}
+	for _, h := range v.Holders(key) {
+		if h.Model.Remote == "" {
+			versions = addVersion(versions, h.Model)
 		}
 	}
-	return true
+	note.Store(versions)
+	return versions
 }
 
 // addVersion puts m among versions, in the place of its time: of equal weights
