@@ -73,7 +73,7 @@ func (a *Admission) Enter(now time.Time, w Work) *Entry {
 	if m != nil && m.Size > 0 {
 		e.footprint = m.Need(w.Context, r.slots).Total()
 	}
-	e.patience = max(leastPatience, 2*seconds(r.speed.Cold))
+	e.patience = r.patience()
 	a.seq++
 	e.seq, e.tag = a.seq, a.tagFor(w)
 	a.changes++
@@ -199,7 +199,9 @@ func (a *Admission) Settle(now time.Time) []*Entry {
 	for e := a.next(now); e != nil; e = a.next(now) {
 		a.account(now)
 		e.cold = a.start(e, now)
-		a.runners[e.runner].wanted(now)
+		if !e.Batch {
+			a.runners[e.runner].wanted(now)
+		}
 		e.started, e.area, e.busy = now, a.runners[e.runner].area, a.busyArea
 		a.served[e.class()] = max(a.served[e.class()], e.tag)
 		a.running = append(a.running, e)

@@ -21,7 +21,9 @@ const unpassed = 3
 // that wait for its model, with its load and those of the models that must make
 // way and are wanted back, relieves more waiting by the second than going on
 // without: the c-mu rule for queues with set-up times (Duenyas, Van Oyen 1996),
-// where a second weighs the more the longer the wait ([Pressing]).
+// where a second weighs the more the longer the wait ([Pressing]). To stay with
+// a model that nobody waits for relieves as much as those will need who are to
+// come.
 //
 // In order of arrival instead, two large models that push each other out share
 // a device in turns of equal number, whatever a turn takes. With 40 requests of
@@ -52,9 +54,35 @@ func (b *board) claim(now time.Time) *Entry {
 	return best
 }
 
-// wantsRoom reports whether e has waited for room for its patience.
+// claimWith is the claim if e waited, too.
+func (b *board) claimWith(e *Entry, now time.Time) *Entry {
+	b.line = append(b.line, e)
+	claim := b.claim(now)
+	b.line = b.line[:len(b.line)-1]
+	return claim
+}
+
+// patience is how long a request waits for room for the runner before it may
+// claim it.
+func (r *runner) patience() time.Duration { return max(leastPatience, 2*seconds(r.speed.Cold)) }
+
+// wantsRoom reports whether e has waited for its patience and needs room, or
+// has just got it: if the claim ended with the last request that was in its way,
+// the next of those would start, and the device would be cleared for nothing, over
+// and over, with one slot of it in use.
 func (b *board) wantsRoom(e *Entry, now time.Time) bool {
-	return now.Sub(e.arrived) >= e.patience && b.hold(e, now) == noRoom
+	if now.Sub(e.arrived) < e.patience {
+		return false
+	}
+	switch b.hold(e, now) {
+	case noRoom:
+		return true
+	case free:
+		r := b.runners[e.runner]
+		return !r.held() || !r.fits(e.want)
+	default:
+		return false
+	}
 }
 
 // queues finds who is first in line for each load of a model.
@@ -115,6 +143,13 @@ func (b *board) relief(qs []queue, q *queue, now time.Time) float64 {
 		if x.head.class() == q.head.class() {
 			without = max(without, x.weight/x.work)
 			setup += r.speed.Cold
+		}
+	}
+	// Who is served as soon as they come do not wait: to stay for them relieves
+	// as much as they bring.
+	for id, r := range b.runners {
+		if id != q.head.runner && r.held() && b.crowds(r.size, q.head) {
+			without = max(without, r.rateAt(now))
 		}
 	}
 	with := q.weight / (q.work + setup)

@@ -163,3 +163,68 @@ func TestNobodyIsPassedForEver(t *testing.T) {
 		t.Errorf("%d passed it", n)
 	}
 }
+
+// The device that was cleared for somebody is theirs, whoever came first.
+func TestAClaimIsGoodForTheDeviceThatItCleared(t *testing.T) {
+	sizes := map[string]uint64{"slow": 20, "quick": 20}
+	a := admission(Limits{Parallel: 2, Speed: speeds, Memory: 30 << 30}, stored(sizes, "slow", "quick"))
+	ran := []*Entry{enter(a, 0, Work{Key: "slow", Client: "a"}), enter(a, 0, Work{Key: "slow", Client: "b"})}
+	running(t, ran...)
+	older := []*Entry{enter(a, 1, Work{Key: "slow", Client: "c"}), enter(a, 1, Work{Key: "slow", Client: "d"})}
+	var quick []*Entry
+	for i := range 8 {
+		quick = append(quick, enter(a, 2, Work{Key: "quick", Client: fmt.Sprint(i)}))
+	}
+	waiting(t, append(older, quick...)...)
+	leave(a, 60, ran[0])
+	waiting(t, append(older, quick...)...)
+	leave(a, 90, ran[1])
+	running(t, quick[0], quick[1])
+	waiting(t, older...)
+}
+
+// A model that is used all the time, without anybody waiting for it, is not taken
+// from the device for one request that takes as long as many of them.
+func TestWhoIsToComeCounts(t *testing.T) {
+	for name, c := range map[string]struct {
+		every  float64 // seconds between quick ones of 10 s
+		batch  bool
+		claims bool // the slow one, of 100 s, after a minute
+	}{
+		"often":            {12, false, false},
+		"seldom":           {300, false, true},
+		"often, but batch": {12, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := admission(Limits{Parallel: 2, Speed: speeds, Memory: 30 << 30}, stored(map[string]uint64{"slow": 20, "quick": 20}, "quick", "slow"))
+			now := 0.0
+			for ; now < 600; now += c.every {
+				e := enter(a, now, Work{Key: "quick", Client: fmt.Sprint(now), Batch: c.batch})
+				running(t, e)
+				leave(a, now+10, e)
+			}
+			running(t, enter(a, now, Work{Key: "quick", Batch: c.batch}))
+			slow := enter(a, now, Work{Key: "slow"})
+			waiting(t, slow)
+			if claim := a.claim(at(now + 60)); (claim == slow) != c.claims {
+				t.Errorf("the device is cleared: %v, not %v", claim == slow, c.claims)
+			}
+		})
+	}
+}
+
+// What a report says of a start holds for who then comes: with a quick one in the
+// line the slow one has no claim.
+func TestANewcomersStartIsThatOfWhoComes(t *testing.T) {
+	sizes := map[string]uint64{"slow": 20, "quick": 20}
+	a := admission(Limits{Parallel: 2, Speed: speeds, Memory: 30 << 30}, stored(sizes, "quick", "slow"))
+	running(t, enter(a, 0, Work{Key: "quick", Client: "a"}))
+	slow := enter(a, 0, Work{Key: "slow", Client: "b"})
+	if a.claim(at(30)) != slow {
+		t.Error("with nobody else in the line the slow one has no claim")
+	}
+	if said := a.Starts(at(30), []string{"quick"})["quick"]; said != 0 {
+		t.Errorf("said to start after %v", said)
+	}
+	running(t, enter(a, 30, Work{Key: "quick", Client: "c"}))
+}

@@ -106,6 +106,9 @@ func (o outlook) start(e *Entry) time.Duration {
 	return o.end
 }
 
+// horizon is longer than any forecast.
+const horizon = 1e4 * time.Hour
+
 // job is a running request of a forecast.
 type job struct {
 	runner     string
@@ -121,6 +124,9 @@ type job struct {
 func (a *Admission) forecast(now time.Time, newcomers []*Entry) outlook {
 	o := outlook{starts: make(map[*Entry]time.Duration, len(a.line)), newcomers: make(map[string]time.Duration, len(newcomers))}
 	b := a.clone()
+	for _, r := range b.runners {
+		r.rate, r.rated = r.rateAt(now), now.Add(horizon) // as many will come
+	}
 	jobs := make([]job, 0, len(a.running)+len(b.line))
 	active := len(b.active())
 	for _, e := range a.running {
@@ -138,7 +144,7 @@ func (a *Admission) forecast(now time.Time, newcomers []*Entry) outlook {
 		ask := func() {
 			claim := b.claim(at)
 			newcomers = slices.DeleteFunc(newcomers, func(e *Entry) bool {
-				if b.behind(e) || b.barred(e, claim) || b.hold(e, at) != free {
+				if b.behind(e) || b.hold(e, at) != free || b.barred(e, claim) && b.barred(e, b.claimWith(e, at)) {
 					return false
 				}
 				o.newcomers[e.runner] = seconds(t)
@@ -193,7 +199,7 @@ func (a *Admission) Starts(now time.Time, keys []string) map[string]time.Duratio
 		if slices.ContainsFunc(newcomers, func(e *Entry) bool { return e.runner == r.id }) {
 			continue
 		}
-		e := &Entry{Work: Work{Key: key}, runner: r.id}
+		e := &Entry{Work: Work{Key: key}, runner: r.id, arrived: now, patience: r.patience()}
 		if m := a.state.Model(key); m != nil && m.Size > 0 {
 			e.footprint = m.Need(0, r.slots).Total()
 		}

@@ -26,7 +26,8 @@ type runner struct {
 	area    float64
 	changed time.Time
 
-	// rate is how often it is wanted here, requests per second as of rated.
+	// rate is how often somebody wants it here and now, not for batch work:
+	// requests per second as of rated.
 	rate  float64
 	rated time.Time
 }
