@@ -29,33 +29,6 @@ type Holder struct {
 	Note *atomic.Value
 }
 
-// roster is the part of a View that changes rarely: who is where in its list, and
-// who has what.
-type roster struct {
-	self  int // in the list; -1 nowhere
-	index map[NodeID]int
-	held  map[string]*shelf
-}
-
-// shelf is who has one model.
-type shelf struct {
-	held []held
-	note atomic.Value
-	last atomic.Pointer[holders] // of the newest View that was asked
-}
-
-// holders are those of one model as one View shows them.
-type holders struct {
-	view *View
-	list []Holder
-}
-
-type held struct {
-	by    int // in the list
-	model *Model
-	note  atomic.Value // see Holder
-}
-
 // NewView builds a View of members, which it takes over: neither the slice nor
 // the members may change afterwards. Members are sorted by id, so that equal
 // sets give equal Views, and names are made unique. Exported for tests and the
@@ -63,26 +36,7 @@ type held struct {
 func NewView(generation uint64, at time.Time, members []*Member) *View {
 	slices.SortFunc(members, func(a, b *Member) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	uniqueNames(members)
-	r := &roster{self: -1, index: make(map[NodeID]int, len(members)), held: make(map[string]*shelf)}
-	for i, m := range members {
-		r.index[m.ID] = i
-		if m.Self {
-			r.self = i
-		}
-		if m.Status != Alive || m.Card == nil {
-			continue
-		}
-		for j := range m.Card.Catalog {
-			model := &m.Card.Catalog[j]
-			of := r.held[model.Key]
-			if of == nil {
-				of = new(shelf)
-				r.held[model.Key] = of
-			}
-			of.held = append(of.held, held{by: i, model: model})
-		}
-	}
-	return &View{Generation: generation, At: at, members: members, roster: r}
+	return &View{Generation: generation, At: at, members: members, roster: newRoster(members)}
 }
 
 // with is the View of other members under the same roster: see sameRoster.
@@ -160,23 +114,10 @@ func (v *View) Lookup(name string) (*Member, bool) {
 // Holders lists the alive members that have the model on disk, by its
 // canonical name. The slice belongs to the View.
 func (v *View) Holders(key string) []Holder {
-	of := v.roster.held[key]
-	if of == nil {
-		return nil
+	if of := v.roster.held[key]; of != nil {
+		return of.holders(v)
 	}
-	last := of.last.Load()
-	if last != nil && last.view == v {
-		return last.list
-	}
-	list := make([]Holder, len(of.held))
-	for i := range list {
-		h := &of.held[i]
-		list[i] = Holder{Member: v.members[h.by], Model: h.model, Note: &h.note}
-	}
-	if last == nil || last.view.Generation <= v.Generation {
-		of.last.Store(&holders{v, list})
-	}
-	return list
+	return nil
 }
 
 // Note is for what the router works out of which models the name stands for; nil
