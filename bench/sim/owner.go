@@ -17,7 +17,7 @@ type node struct {
 	kind  *Kind
 	dev   *device
 	speed []Rate    // true, this machine's
-	error []float64 // what the node's own figures are wrong by
+	error []float64 // what the figures that the node gets are wrong by
 
 	up    bool
 	since float64

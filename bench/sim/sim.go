@@ -22,7 +22,7 @@ type Cell struct {
 	Loss   float64 // share of reports that one listener does not get
 
 	Answers     float64 // times as long as the fleet's mean; 0: as long
-	WrongSpeeds float64 // each node's figure for each model is wrong by up to this share, for good
+	WrongSpeeds float64 // what each node is told of each model's speed is wrong by up to this share, for good
 	NoLengths   bool    // nobody knows how long answers are on average
 	OneEntry    bool    // all clients talk to one node
 	Crowd       float64 // from a third on, the arrivals of so many seconds at five times the rate
