@@ -28,9 +28,9 @@ type estimator struct {
 	selfish  bool // harm does not count
 }
 
-// learn learns from all holders how long answers of the model are: a
-// single node's mean is over its last few answers, and nodes that were merely
-// unlucky with theirs would look slow.
+// learn learns from all holders how long answers of the model are: a single
+// node's mean is over its last few answers, and nodes that were merely unlucky
+// with theirs would look slow.
 func (e *estimator) learn(holders []mesh.Holder) {
 	e.begin()
 	if e.q.Embedding {
@@ -68,8 +68,8 @@ func (e *estimator) begin() {
 	}
 }
 
-// mark is one of 64 bits for an id, by its last letters: what few members are
-// marked with spares all others a look into the Snapshot's maps.
+// mark is one of 64 bits for an id, by its last letters. As few members have one
+// that is set in marked, the others need not be looked for in the Snapshot.
 func mark(id mesh.NodeID) uint64 {
 	var h uint64
 	for i := max(0, len(id)-8); i < len(id); i++ {

@@ -5,19 +5,16 @@ import (
 	"slices"
 )
 
-// order sorts by ranks, those that are refused last, and leaves in each one's place
-// where the candidate was before. Small keys are sorted, the rank and in the low
-// bits the index, and only estimates move: they hold no pointer.
-func order(cs []Candidate, ranks []int64) {
+// order sorts candidates by their ranks, those that are refused last, and puts in
+// the place of each rank where the candidate was before. Small keys are sorted, the
+// rank and in the low bits the index, and only estimates move: they hold no pointer.
+func order(cs []Candidate, keys []int64) {
 	low := max(12, bits.Len(uint(len(cs))))
 	mask := int64(1)<<low - 1
-	keys := ranks
-	for i, r := range ranks {
-		if r == refused {
-			keys[i] = 1<<62 | 1<<61 | int64(i)
-			continue
+	for i, rank := range keys {
+		if keys[i] = min(rank, 1<<(62-low))<<low | int64(i); rank == refused {
+			keys[i] = 3<<61 | int64(i) // above all others
 		}
-		keys[i] = min(r, 1<<(62-low))<<low | int64(i)
 	}
 	if len(keys) > 64 && len(keys) <= 512 {
 		sortMany(keys)
@@ -27,7 +24,7 @@ func order(cs []Candidate, ranks []int64) {
 	for i := range keys {
 		keys[i] &= mask
 	}
-	// Walk the cycles of the permutation; a place that has its own is marked.
+	// Walk the cycles of the permutation; a place that is done has its key inverted.
 	for i := range keys {
 		if keys[i] < 0 {
 			continue
@@ -58,7 +55,7 @@ func sortMany(keys []int64) {
 	bucket := func(k int64) uint {
 		d := uint64(k-least) + 16 //nolint:gosec // not negative
 		log := uint(bits.Len64(d))
-		return (log<<4 + uint(d>>(log-5))&15) & 1023
+		return (log<<4 + uint(d>>(log-5))&15) & 1023 // d is below 1<<63
 	}
 	var ends [1024]uint16
 	for _, k := range keys {

@@ -61,8 +61,7 @@ func (e *estimator) choose(holders []mesh.Holder, ranks []int64) []Candidate {
 	for i, r := range ranks {
 		if r != refused {
 			share := math.Float64frombits(uint64(r)) //nolint:gosec // its bits
-			t := spread(out[i].Estimate.total(e.seconds), share)
-			ranks[i] = max(int64(t), refused+1)
+			ranks[i] = max(0, int64(spread(out[i].Estimate.total(e.seconds), share)))
 		}
 	}
 	order(out, ranks)
@@ -73,8 +72,8 @@ func (e *estimator) choose(holders []mesh.Holder, ranks []int64) []Candidate {
 	return out[:n]
 }
 
-// refused stands for the rank of a holder that is no candidate.
-const refused = math.MinInt64
+// refused stands for the rank (which is never below 0) of a holder that is no candidate.
+const refused = -1
 
 // nearTie is the share of a cost below which a difference means nothing: the
 // estimates are not better than that. Within it the choice is drawn, so that
