@@ -2,6 +2,7 @@ package router_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ func BenchmarkSelect(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			s := many(n)
 			q := router.Request{ID: "x", Key: "m:7b", PromptTokens: 100}
+			router.Select(q, s) // reads the reports
 			b.ReportAllocs()
 			for b.Loop() {
 				if len(router.Select(q, s)) != n {
@@ -41,6 +43,18 @@ func BenchmarkSelect(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// The first choice after every member has reported reads all reports.
+func BenchmarkSelectFirst(b *testing.B) {
+	members := many(500).Members()
+	q := router.Request{ID: "x", Key: "m:7b", PromptTokens: 100}
+	for b.Loop() {
+		b.StopTimer()
+		v := meshtest.View(slices.Clone(members)...)
+		b.StartTimer()
+		router.Select(q, router.Snapshot{View: v, Now: v.At.Add(time.Second), Seed: 7})
 	}
 }
 
