@@ -46,10 +46,13 @@ func BenchmarkChoice(b *testing.B) {
 			for i := range c.busy {
 				r.ledger.Dispatch(views[0].Members()[i%c.members].ID, Work{Key: "m:7b", Sent: time.Now().Add(time.Hour)})
 			}
+			room := make([]Candidate, c.members)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				p.view = views[i%2]
-				cs := r.config.Policy(q, r.Snapshot(q))
+				s := r.Snapshot(q)
+				s.Room = room
+				cs := r.config.Policy(q, s)
 				done := r.ledger.Dispatch(cs[0].ID, Work{Key: q.Key, PromptTokens: q.PromptTokens, Sent: time.Now()})
 				believed := r.warm.answers(&q, cs[0].Member, p.view)
 				r.ledger.Worked(cs[0].ID)

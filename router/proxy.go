@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/mesh"
@@ -82,7 +83,14 @@ func (r *Router) pick(f *flight) (Candidate, bool) { return r.best(f, f.wasTried
 
 // best is pick with another say on who is left out.
 func (r *Router) best(f *flight, skip func(*mesh.Member) bool) (Candidate, bool) {
-	cs := r.config.Policy(f.Request, f.trip.saw(r.Snapshot(f.Request)))
+	s := f.trip.saw(r.Snapshot(f.Request))
+	room := candidateLists.Get().(*[]Candidate)
+	defer candidateLists.Put(room)
+	if n := len(s.Holders(f.Key)); n > cap(*room) {
+		*room = make([]Candidate, n)
+	}
+	s.Room = *room
+	cs := r.config.Policy(f.Request, s)
 	if f.path == Restart {
 		// Another version has other defaults and says other things.
 		alike := slices.DeleteFunc(slices.Clone(cs), func(c Candidate) bool { return c.Info.Ollama != f.first })
@@ -92,6 +100,10 @@ func (r *Router) best(f *flight, skip func(*mesh.Member) bool) (Candidate, bool)
 	}
 	return f.course.Best(cs, skip)
 }
+
+// candidateLists holds the lists that choices were made from: with hundreds of
+// members one is 50 KiB.
+var candidateLists = sync.Pool{New: func() any { return new([]Candidate) }}
 
 // soonerElsewhere reports whether a request that waits at c for another start
 // would be answered sooner by another node, by a margin worth the move.

@@ -74,6 +74,9 @@ type Snapshot struct {
 	// Seed makes the choice among near ties: a draw per request, or the
 	// conversation, so that all its turns draw alike at every entry.
 	Seed uint64
+	// Room is memory for the list that Select returns, which is in it until Room
+	// is used again; nil, or less than one for each holder: it makes its own.
+	Room []Candidate
 }
 
 // sent is what is on its way to a node.

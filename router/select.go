@@ -12,7 +12,8 @@ import (
 // delay that it causes to requests already there (see [Estimate]).
 //
 // It is pure, and fast enough to be asked again after every refusal: about
-// 100 ns per member, and it allocates the returned list only.
+// 100 ns per member, and it allocates the returned list only, and that not if
+// the Snapshot has room for it.
 func Select(q Request, s Snapshot) []Candidate { return selectBy(&q, &s, true) }
 
 // Completion is [Select] without regard for others: the plain expected
@@ -46,7 +47,13 @@ func (e *estimator) chooseOfMany(holders []mesh.Holder) []Candidate {
 // choose lists the candidates in order. ranks has room for as many as there are
 // holders.
 func (e *estimator) choose(holders []mesh.Holder, ranks []int64) []Candidate {
-	out := make([]Candidate, len(holders))
+	var out []Candidate
+	if room := e.s.Room; cap(room) >= len(holders) {
+		out = room[:len(holders)]
+		clear(out)
+	} else {
+		out = make([]Candidate, len(holders))
+	}
 	ranks = ranks[:len(out)]
 	n := 0
 	for i := range out {
