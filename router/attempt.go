@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/backend"
+	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/lane"
 	"github.com/AI-Prompt-Ops-Kitchen/kage-mesh/router/wire"
 )
 
@@ -248,6 +249,9 @@ func (r *Router) attemptHere(client context.Context, f *flight, c Candidate, pro
 		return nil, e
 	}
 	a.member, a.cancel = c.Member, cancel
+	if lane.Here(a.meter.resp.Body) {
+		return a, nil // nobody is waited for
+	}
 	a.dog = newWatchdog(cancel, ErrSilent, r.config.StreamIdle, nil)
 	a.body = &watchedReader{a.body, client, ctx, a.dog}
 	return a, nil

@@ -112,3 +112,36 @@ func FuzzAnswerAgreesWithNetHTTP(f *testing.F) {
 		}
 	})
 }
+
+// Only of a body that has come as far as it goes nothing is waited for.
+func TestWhatIsHere(t *testing.T) {
+	for _, tt := range []struct {
+		come string
+		step int
+		want bool
+	}{
+		{ok + "Content-Length: 5\r\n\r\nhello", 1 << 20, true},
+		{ok + "Content-Length: 5\r\n\r\nhell", 1 << 20, false},
+		{ok + "Content-Length: 5\r\n\r\nhello", 7, false},
+		{ok + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 1 << 20, false}, // its trailers may be wrong
+		{ok + "\r\nhello", 1 << 20, false},
+	} {
+		tr := new(Transport)
+		tr.enter("a")
+		x, err := newConn(tr, &canned{rest: []byte(tt.come), step: tt.step}, "a").answer(&http.Request{Method: http.MethodPost})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.begin(context.Background(), func() bool { return false }, false)
+		if got := Here(x.Body); got != tt.want {
+			t.Errorf("%q by %d: %v", tt.come, tt.step, got)
+		}
+		text, err := io.ReadAll(x.Body)
+		if tt.want && (err != nil || string(text) != "hello") {
+			t.Errorf("%q was said to be here: %q, %v", tt.come, text, err)
+		}
+		if Here(x.Body) {
+			t.Errorf("%q is here after its end", tt.come)
+		}
+	}
+}

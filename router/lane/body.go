@@ -50,6 +50,13 @@ func (x *answer) begin(ctx context.Context, stop func() bool, keep bool) {
 	x.Body = b
 }
 
+// Here reports whether all of the body of an answer has come: reading it neither
+// waits nor fails.
+func Here(r io.Reader) bool {
+	b, ok := r.(*body)
+	return ok && b.general == nil && b.stage == unchunked && b.err == nil && int64(b.c.pending()) >= b.left
+}
+
 func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
