@@ -51,7 +51,7 @@ func newRoster(members []*Member) *roster {
 		next := before
 		for j := range models {
 			key := models[j].Key
-			for len(next) > 0 && next[0].key != key && next[0].key < key {
+			for len(next) > 0 && next[0].key < key {
 				next = next[1:]
 			}
 			var of *shelf
