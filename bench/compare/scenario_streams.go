@@ -25,7 +25,7 @@ func (s *session) streams(ctx context.Context) error {
 		repeats     int
 	}{
 		{"500 at 30 tok/s", "t30", 500, 30 * seconds, s.Repeats},
-		{"1 unpaced", "m1", 1, 100_000, s.Repeats},
+		{"1 unpaced", "m1", 1, 300_000, s.Repeats},
 		{"1000 at 8 tok/s", "t8", 1000, 8 * seconds, min(s.Repeats, 2)},
 	}
 	for _, t := range r.targets {
