@@ -31,8 +31,10 @@ type watchdog struct {
 	stopped atomic.Bool
 }
 
-// lookEvery is how often a watchdog looks, at least: what is shorter than that
-// and over before a look goes unseen.
+// lookEvery is how often a watchdog looks that has to doubt, at least: what is
+// shorter than that and over before a look goes unseen. One with a long patience
+// that asks nobody looks a few times while it lasts, as nothing hangs on half a
+// second of it, and hundreds of streams have one each.
 const lookEvery = 500 * time.Millisecond
 
 // newWatchdog starts one; doubt is called in a goroutine after each quietFor
@@ -56,14 +58,18 @@ func (w *watchdog) again(hungry time.Duration) {
 	if w.stopped.Load() {
 		return
 	}
-	after := nextLook(time.Duration(w.limit.Load()), hungry)
+	limit, every := time.Duration(w.limit.Load()), lookEvery
+	if w.doubt == nil {
+		every = max(every, limit/16)
+	}
+	after := nextLook(limit, hungry, every)
 	w.due.Store(int64(time.Since(w.started) + after))
 	w.timer.Reset(after)
 }
 
 // nextLook is when to look again after so long without food.
-func nextLook(limit, hungry time.Duration) time.Duration {
-	return max(min(limit-hungry, lookEvery), 0)
+func nextLook(limit, hungry, every time.Duration) time.Duration {
+	return max(min(limit-hungry, every), 0)
 }
 
 func (w *watchdog) look() {
