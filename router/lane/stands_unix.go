@@ -2,10 +2,7 @@
 
 package lane
 
-import (
-	"errors"
-	"syscall"
-)
+import "syscall"
 
 // stands reports whether a kept connection can carry another request: nothing
 // has come over it since the last answer, neither bytes nor its end.
@@ -16,9 +13,9 @@ func (c *conn) stands() bool {
 	if c.look == nil {
 		c.look = func(fd uintptr) bool {
 			var b [1]byte
-			n, err := syscall.Read(int(fd), b[:])
-			c.quiet = n <= 0 && (errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EWOULDBLOCK))
-			return true // do not wait
+			_, err := readNow(fd, b[:])
+			c.quiet = err == syscall.EAGAIN //nolint:errorlint // an errno
+			return true                     // do not wait
 		}
 	}
 	c.quiet = false

@@ -293,9 +293,9 @@ func (n *Node) Run(ctx context.Context) error {
 		return n.backend.Run(gctx, n.voice, n.Inventory(gctx), n.config.Refresh)
 	})
 	group.Go(func() error { return n.registry.Run(gctx) })
-	group.Go(func() error { return serving(n.clients.Serve(n.guard.Listener(n.api))) })
+	group.Go(func() error { return serving(n.clients.Serve(n.guard.Listener(lane.Sockets(n.api)))) })
 	group.Go(func() error {
-		return serving(n.peers.Serve(guard.Bounded(n.peer, maxPeerConns, maxPeerConnsPerAddr)))
+		return serving(n.peers.Serve(guard.Bounded(lane.Sockets(n.peer), maxPeerConns, maxPeerConnsPerAddr)))
 	})
 	group.Go(func() error { return n.page.history.Run(gctx) })
 	group.Go(func() error {
