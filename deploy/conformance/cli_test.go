@@ -150,6 +150,10 @@ func TestOllamaCommand(t *testing.T) {
 		}
 	}
 	for _, one := range s.mesh {
+		// What was removed through the entry before is news here for a moment.
+		eventually(t, "the removed model is gone from "+one.name, func() bool {
+			return !slices.ContainsFunc(modelNames(t, one.url), func(name string) bool { return strings.HasPrefix(name, address) })
+		})
 		got := script(t, s.direct, one.url, address, dir)
 		same := 0
 		for step := range want {
