@@ -58,17 +58,17 @@ func (w *watchdog) again(hungry time.Duration) {
 	if w.stopped.Load() {
 		return
 	}
-	limit, every := time.Duration(w.limit.Load()), lookEvery
-	if w.doubt == nil {
-		every = max(every, limit/16)
-	}
-	after := nextLook(limit, hungry, every)
+	after := nextLook(time.Duration(w.limit.Load()), hungry, w.doubt != nil)
 	w.due.Store(int64(time.Since(w.started) + after))
 	w.timer.Reset(after)
 }
 
 // nextLook is when to look again after so long without food.
-func nextLook(limit, hungry, every time.Duration) time.Duration {
+func nextLook(limit, hungry time.Duration, doubts bool) time.Duration {
+	every := lookEvery
+	if !doubts {
+		every = max(every, limit/16)
+	}
 	return max(min(limit-hungry, every), 0)
 }
 

@@ -28,6 +28,25 @@ func TestPardon(t *testing.T) {
 	}
 }
 
+func TestNextLook(t *testing.T) {
+	for _, tt := range []struct {
+		limit, hungry time.Duration
+		doubts        bool
+		want          time.Duration
+	}{
+		{2 * time.Minute, 0, true, lookEvery},
+		{2 * time.Minute, 0, false, 7500 * time.Millisecond},
+		{2 * time.Minute, 118 * time.Second, false, 2 * time.Second},
+		{4 * time.Second, 0, false, lookEvery},
+		{4 * time.Second, 3900 * time.Millisecond, true, 100 * time.Millisecond},
+		{time.Second, 2 * time.Second, false, 0},
+	} {
+		if got := nextLook(tt.limit, tt.hungry, tt.doubts); got != tt.want {
+			t.Errorf("%v of %v, doubts %v: %v, want %v", tt.hungry, tt.limit, tt.doubts, got, tt.want)
+		}
+	}
+}
+
 // A process that is stopped again and again judges no node for that; one that
 // runs judges a silent one within its limit.
 func TestWatchdog(t *testing.T) {
