@@ -132,20 +132,21 @@ func start(ctx context.Context, entries []string) *load {
 		l.done.Go(func() {
 			for n := 0; stop.Err() == nil; n++ {
 				// What has begun is finished: an end of the test is no client that leaves.
-				l.add(fleet.Ask(ctx, "http://"+entries[i%len(entries)], "m", fmt.Sprintf("client %d asks %d", i, n), tokens, true))
+				entry, asked := entries[i%len(entries)], time.Now()
+				l.add(fleet.Ask(ctx, "http://"+entry, "m", fmt.Sprintf("client %d asks %d", i, n), tokens, true), entry, asked)
 			}
 		})
 	}
 	return l
 }
 
-func (l *load) add(a fleet.Answer) {
+func (l *load) add(a fleet.Answer, entry string, asked time.Time) {
 	l.count.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.nodes[a.Node]++
 	if a.Err != nil {
-		l.failed = append(l.failed, fmt.Errorf("by %q, attempt %d: %w", a.Node, a.Attempts, a.Err))
+		l.failed = append(l.failed, fmt.Errorf("asked %s at %s: by %q, attempt %d: %w", entry, asked.UTC().Format(time.StampMilli), a.Node, a.Attempts, a.Err))
 	}
 	close(l.more)
 	l.more = make(chan struct{})
@@ -186,6 +187,9 @@ type member struct {
 	Name    string `json:"name"`
 	Status  string `json:"status"`
 	Version string `json:"version"`
+	Models  []struct {
+		Name string `json:"name"`
+	} `json:"models"`
 }
 
 func members(ctx context.Context, t *testing.T, api string) map[string]member {
@@ -207,7 +211,8 @@ func members(ctx context.Context, t *testing.T, api string) map[string]member {
 	return found
 }
 
-// awaitMembers waits until the node at api sees these versions alive.
+// awaitMembers waits until the node at api sees these versions alive, and what
+// they have: one that has just begun may not know yet.
 func awaitMembers(ctx context.Context, t *testing.T, api string, want map[string]string) {
 	t.Helper()
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -216,7 +221,7 @@ func awaitMembers(ctx context.Context, t *testing.T, api string, want map[string
 		got := members(ctx, t, api)
 		all := true
 		for name, version := range want {
-			all = all && got[name].Status == "alive" && got[name].Version == version
+			all = all && got[name].Status == "alive" && got[name].Version == version && len(got[name].Models) > 0
 		}
 		if all {
 			return
