@@ -17,7 +17,7 @@ const mostNow = 64 << 10
 // the cores with those who write and read them, work is often interrupted for as
 // long: without telling, a token takes 6 % less CPU (bench/DESIGN.md).
 func readNow(fd uintptr, p []byte) (int, error) {
-	n, err := now(syscall.SYS_READ, fd, p)
+	n, err := move(syscall.SYS_READ, fd, p)
 	if detecting && err == nil {
 		_, _ = syscall.Read(int(fd), nil)
 	}
@@ -29,10 +29,10 @@ func writeNow(fd uintptr, p []byte) (int, error) {
 	if detecting {
 		_, _ = syscall.Write(int(fd), nil)
 	}
-	return now(syscall.SYS_WRITE, fd, p)
+	return move(syscall.SYS_WRITE, fd, p)
 }
 
-func now(call, fd uintptr, p []byte) (int, error) {
+func move(call, fd uintptr, p []byte) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p))) //nolint:gosec // p is the call's argument
 		switch errno {

@@ -125,7 +125,7 @@ func (s *socket) Read(p []byte) (int, error) {
 	case s.dry:
 		return 0, errDry
 	}
-	n, err := s.now(s.fd, p)
+	n, err := s.tryRead(s.fd, p)
 	if s.dry = err == errDry || err == nil && n < len(p); s.dry { //nolint:errorlint // it is this one
 		return n, err
 	}
@@ -133,12 +133,12 @@ func (s *socket) Read(p []byte) (int, error) {
 }
 
 func (s *socket) readStep(fd uintptr) (over bool) {
-	s.in.n, s.in.err = s.now(fd, s.in.rest)
+	s.in.n, s.in.err = s.tryRead(fd, s.in.rest)
 	return s.in.err != errDry //nolint:errorlint // it is this one
 }
 
-// now reads what is there; errDry: nothing is.
-func (s *socket) now(fd uintptr, p []byte) (int, error) {
+// tryRead reads what is there; errDry: nothing is.
+func (s *socket) tryRead(fd uintptr, p []byte) (int, error) {
 	const often = 16 // reads: it does not last, see delayAcks
 	if s.calm && s.reads%often == 0 {
 		delayAcks(fd)
